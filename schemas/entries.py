@@ -1,0 +1,249 @@
+"""Journal entries: the records of a session's log, one class a kind. Knows nothing of stores or folding.
+
+An entry's body is stored as JSON text (so that `$` and dots in a user's keys mean nothing to the store) without the
+fields that hold their default; its kind, the turn it introduces, its op and its frames lie beside the body.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter
+
+from schemas.base import Frozen
+from schemas.frames import CancelledBy, Usage
+from schemas.history import HistoryItem
+from schemas.receipt import Receipt
+from schemas.turn import IfBusy, TurnInput
+
+
+class Position(Frozen):
+    """Where a turn's record lies; `stream` is the topic's bare name."""
+
+    stream: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class _Entry(Frozen):
+    at_ms: int
+
+    @property
+    def introduces(self) -> str | None:
+        """The turn that this entry makes known: at most one entry of a session introduces a turn."""
+        return None
+
+    @property
+    def op_id(self) -> str | None:
+        """The control op that this entry carries out."""
+        return None
+
+
+class Open(_Entry):
+    """The first entry of a session, and the first after CLOSE; inside its first CLAIM unless it is created ahead."""
+
+    k: Literal["open"] = "open"
+    user: str
+    agent: str
+    agent_version: str
+    if_busy: IfBusy = "enqueue"
+    op: str | None = None
+
+    @property
+    def op_id(self) -> str | None:
+        return self.op
+
+
+class Claim(_Entry):
+    """A turn starts or is taken over: `input` only where this entry introduces the turn."""
+
+    k: Literal["claim"] = "claim"
+    turn: str
+    attempt: int
+    tries: int
+    worker: str
+    user: str
+    position: Position
+    digest: str
+    deadline_ms: int
+    reply_to: str | None = None
+    traceparent: str | None = None
+    input: TurnInput | None = None
+    opens: Open | None = None
+
+    @property
+    def introduces(self) -> str | None:
+        return self.turn if self.input is not None else None
+
+
+class Step(_Entry):
+    """A durable result. `step` counts from 0 within the turn; `digest` is over the arguments."""
+
+    k: Literal["step"] = "step"
+    turn: str
+    attempt: int
+    step: int
+    kind: str
+    name: str
+    digest: str
+    result: JsonValue = None
+    text: str = ""
+    usage: tuple[Usage, ...] = ()
+    steers: tuple[str, ...] = ()
+
+
+class Intent(_Entry):
+    """Written before a tool call that has side effects. Driven by a later issue."""
+
+    k: Literal["intent"] = "intent"
+    turn: str
+    attempt: int
+    call: str
+    key: str
+
+
+class Suspend(_Entry):
+    """An approval is awaited; slot and offset are released. Driven by a later issue."""
+
+    k: Literal["suspend"] = "suspend"
+    turn: str
+    attempt: int
+    call: str
+    deadline_ms: int
+    frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+
+
+class ControlNote(_Entry):
+    """A cancel, steer or decision, written down by the owner when it arrives. Introduces only a turn that steers."""
+
+    k: Literal["control"] = "control"
+    op: str
+    kind: Literal["cancel", "steer", "approve", "deny"]
+    turn: str
+    tenant: str
+    user: str
+    input: TurnInput | None = None
+    value: JsonValue = None
+
+    @property
+    def introduces(self) -> str | None:
+        return self.turn if self.input is not None else None
+
+    @property
+    def op_id(self) -> str | None:
+        return self.op
+
+
+class Park(_Entry):
+    """A turn that waits behind a suspended one; its offset is released. Driven by a later issue."""
+
+    k: Literal["park"] = "park"
+    turn: str
+    user: str
+    position: Position
+    digest: str
+    deadline_ms: int
+    reply_to: str | None = None
+    input: TurnInput
+
+    @property
+    def introduces(self) -> str | None:
+        return self.turn
+
+
+class Settle(_Entry):
+    """A turn that ended without running, with its terminal frame in `frames`. `known`: it was parked before."""
+
+    k: Literal["settle"] = "settle"
+    turn: str
+    user: str
+    outcome: Literal["failed", "cancelled"]
+    digest: str
+    op: str | None = None
+    known: bool = False
+    frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+
+    @property
+    def introduces(self) -> str | None:
+        return None if self.known else self.turn
+
+    @property
+    def op_id(self) -> str | None:
+        return self.op
+
+
+Outcome = Literal["completed", "failed", "cancelled"]
+
+
+class Finish(_Entry):
+    """A turn's outcome. `frames[0]` is its verbatim terminal frame, then those of the turns that had joined it.
+
+    `history` is what joins the conversation after the user's message; `rollback`: the user's message goes too.
+    `claim`: the CLAIM of the next waiting turn, in the same insert.
+    """
+
+    k: Literal["finish"] = "finish"
+    turn: str
+    attempt: int
+    outcome: Outcome
+    by: CancelledBy | None = None
+    op: str | None = None
+    history: tuple[HistoryItem, ...] = ()
+    rollback: bool = False
+    receipt: Receipt | None = None
+    joined: tuple[str, ...] = ()
+    claim: Claim | None = None
+    frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+
+    @property
+    def introduces(self) -> str | None:
+        return self.claim.introduces if self.claim is not None else None
+
+    @property
+    def op_id(self) -> str | None:
+        return self.op
+
+
+class Release(_Entry):
+    """A hand-over: the open attempt does not count as a try."""
+
+    k: Literal["release"] = "release"
+    turn: str
+    attempt: int
+
+
+class Close(_Entry):
+    """Deleted or expired. `ended`: turns that it ended as cancelled, `frames` their terminal frames, in order."""
+
+    k: Literal["close"] = "close"
+    reason: Literal["delete", "expire"]
+    op: str | None = None
+    ended: tuple[str, ...] = ()
+    frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+
+    @property
+    def op_id(self) -> str | None:
+        return self.op
+
+
+Entry = Annotated[
+    Open | Claim | Step | Intent | Suspend | ControlNote | Park | Settle | Finish | Release | Close,
+    Field(discriminator="k"),
+]
+ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+KINDS: dict[str, type[_Entry]] = {
+    kind.model_fields["k"].default: kind
+    for kind in (Open, Claim, Step, Intent, Suspend, ControlNote, Park, Settle, Finish, Release, Close)
+}
+
+
+def body_of(entry: Entry) -> str:
+    """The body as it is stored: JSON text without defaults and without frames."""
+    return entry.__pydantic_serializer__.to_json(entry, exclude_defaults=True).decode()
+
+
+def entry_of(kind: str, body: str, frames: tuple[str, ...] = ()) -> Entry:
+    """The entry of a stored body. Raises ValueError where it is none of ours."""
+    entry = KINDS[kind].model_validate_json(body)
+    return entry.model_copy(update={"frames": frames}) if frames else entry  # type: ignore[return-value]

@@ -1,0 +1,44 @@
+"""The parts that a message is made of: text, files and data. Nothing of who says it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from schemas.base import Frozen
+
+
+class TextPart(Frozen):
+    type: Literal["text"] = "text"
+    text: str
+
+
+class FilePart(Frozen):
+    """A file: one of `url`, `data` (base64 text) or `file` (an id of the store)."""
+
+    type: Literal["file"] = "file"
+    media_type: Annotated[str, Field(min_length=1, max_length=256)]
+    url: str | None = None
+    data: str | None = None
+    file: str | None = None
+    name: Annotated[str, Field(max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FilePart:
+        if sum(x is not None for x in (self.url, self.data, self.file)) != 1:
+            raise ValueError("a file part has exactly one of url, data, file")
+        return self
+
+
+class DataPart(Frozen):
+    type: Literal["data"] = "data"
+    data: JsonValue
+
+
+Part = Annotated[TextPart | FilePart | DataPart, Field(discriminator="type")]
+
+
+def text_of(parts: tuple[Part, ...]) -> str:
+    """The text parts, joined."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))

@@ -1,0 +1,34 @@
+"""What one turn cost, on `agent.usage`: time by hop, tokens, money. First parts now; the ledger completes it later."""
+
+from __future__ import annotations
+
+from schemas.base import Frozen
+from schemas.frames import Usage
+
+
+class Hops(Frozen):
+    """Time by hop in microseconds, on the worker's clock; `queue` on the record's timestamp."""
+
+    queue_us: int = 0
+    claim_us: int = 0
+    model_us: int = 0
+    agent_us: int = 0
+    write_us: int = 0
+
+
+class Receipt(Frozen):
+    """One finished turn. `money` is None where no price is known, never zero."""
+
+    tenant: str
+    session: str
+    turn: str
+    user: str
+    agent: str
+    outcome: str
+    attempt: int
+    at_ms: int
+    hops: Hops = Hops()
+    usage: tuple[Usage, ...] = ()
+    money: float | None = None
+    model_calls: int = 0
+    retries: int = 0

@@ -1,0 +1,156 @@
+"""Every setting, read from the environment with the prefix `FLEET_`. docs/settings.md lists them; a test compares."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "FLEET_"
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+
+
+class KafkaSettings(_Settings):
+    """The broker."""
+
+    kafka_bootstrap: str = Field("", description="Brokers, comma separated; empty: `fleet up` starts an embedded one")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As Kafka names it"
+    )
+    kafka_sasl_mechanism: str = Field("PLAIN", description="As Kafka names it")
+    kafka_sasl_username: str = Field("", description="For PLAIN and SCRAM")
+    kafka_sasl_password: str = Field("", description="For PLAIN and SCRAM", repr=False)
+    kafka_ssl_cafile: str = Field("", description="CA certificates, a path; empty: the system's")
+    kafka_ssl_certfile: str = Field("", description="Client certificate, a path")
+    kafka_ssl_keyfile: str = Field("", description="Client key, a path")
+    kafka_replication_factor: int = Field(
+        0, ge=0, description="Replicas of each topic; 0: as topics.yaml says, at most the number of brokers"
+    )
+    kafka_session_timeout_ms: int = Field(
+        10_000, ge=1_000, description="A worker silent for so long is replaced (milliseconds)"
+    )
+    kafka_heartbeat_ms: int = Field(400, ge=50, description="Heartbeat interval of the group (milliseconds)")
+    kafka_publish_timeout_s: float = Field(
+        8.0, gt=0, description="How long a publish may take before it is answered `publish_unknown` (seconds)"
+    )
+    topic_prefix: str = Field("", description="Put before every topic and group name; tests use it")
+    topics_file: Path | None = Field(None, description="The list of topics; empty: topics.yaml of the distribution")
+
+
+class MongoSettings(_Settings):
+    """The store."""
+
+    mongo_uri: str = Field("", description="A replica set; empty: `fleet up` starts a mongod", repr=False)
+    mongo_database: str = Field("turnfleet", description="The database")
+    mongo_timeout_s: float = Field(5.0, gt=0, description="How long one store call may take (seconds)")
+
+
+class ModelSettings(_Settings):
+    """The model provider."""
+
+    model_url: str = Field("", description="An OpenAI-compatible endpoint; empty: `fleet up` starts a small local one")
+    model: str = Field("smollm2", description="The model's name there")
+    model_key: str = Field("", description="Its API key", repr=False)
+    model_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect (seconds)")
+    model_first_token_timeout_s: float = Field(60.0, gt=0, description="Time to the first token (seconds)")
+    model_idle_timeout_s: float = Field(30.0, gt=0, description="Time between two tokens (seconds)")
+    model_total_timeout_s: float = Field(300.0, gt=0, description="Time of one whole call (seconds)")
+    model_attempts: int = Field(4, ge=1, description="How often a call is tried in all")
+    model_coalesce_ms: int = Field(50, ge=0, le=1_000, description="Deltas are joined for so long (milliseconds)")
+
+
+class SessionSettings(_Settings):
+    """Sessions."""
+
+    session_idle_s: int = Field(2_592_000, ge=1, description="A session idle for so long expires (seconds)")
+    session_keep_keys_s: int = Field(
+        1_209_600, ge=60, description="Keys of a closed session stay for so long (seconds); never below topic retention"
+    )
+    sweep_interval_s: float = Field(60.0, gt=0, description="Pause between two sweeps for expired sessions (seconds)")
+    sweep_batch: int = Field(200, ge=1, le=10_000, description="Sessions a sweep handles at a time")
+    turn_timeout_s: float = Field(300.0, gt=0, description="Deadline of a turn that brings none (seconds)")
+    content_bytes: int = Field(262_144, ge=1_024, description="Limit of text and parts of one turn (bytes)")
+
+
+class GatewaySettings(_Settings):
+    """The gateway."""
+
+    gateway_host: str = Field("127.0.0.1", description="Address to listen on")
+    gateway_port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0: any free")
+    gateway_ring_turns: int = Field(2_000, ge=1, description="Turns whose recent frames are kept for resuming")
+    gateway_ring_bytes: int = Field(67_108_864, ge=65_536, description="Bytes of frames kept for resuming")
+    gateway_socket_bytes: int = Field(1_048_576, ge=4_096, description="Queue of one socket before it is closed (bytes)")
+    gateway_heartbeat_ms: int = Field(25_000, ge=100, description="Ping interval of a WebSocket (milliseconds)")
+    gateway_wait_max_s: float = Field(60.0, gt=0, description="Longest `wait_s` of a request (seconds)")
+    gateway_frames_per_s: float = Field(200.0, gt=0, description="Frames a socket may send, sustained (per second)")
+    gateway_frames_burst: int = Field(400, ge=1, description="Frames a socket may send at once")
+
+
+class WorkerSettings(_Settings):
+    """The worker."""
+
+    worker_host: str = Field("127.0.0.1", description="Address of health and metrics")
+    worker_port: int = Field(0, ge=0, le=65_535, description="Port of health and metrics; 0: any free")
+    worker_slots: int = Field(256, ge=1, description="Turns that run at the same time")
+    worker_mailbox: int = Field(10_000, ge=1, description="Turns that wait before partitions are paused")
+    worker_pool_bytes: int = Field(268_435_456, ge=0, description="Warm sessions kept (bytes, estimated)")
+    worker_pool_idle_s: float = Field(900.0, gt=0, description="A warm session idle for so long is dropped (seconds)")
+    worker_drain_s: float = Field(20.0, ge=0, description="Running turns may end for so long on SIGTERM (seconds)")
+    worker_tries: int = Field(3, ge=1, description="Claims in a row without a step before a turn is poison")
+    worker_delta_ms: int = Field(50, ge=0, le=1_000, description="Deltas of one turn are joined for so long (milliseconds)")
+    worker_snapshot_bytes: int = Field(
+        65_536, ge=1_024, description="Least growth of a journal before a new snapshot (bytes)"
+    )
+    agents: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Registries `package.module:registry`, comma separated, beside the built-in agents"
+    )
+    agent: str = Field("chat", description="The default agent")
+    log_format: Literal["json", "text"] = Field("json", description="Log lines for programs or for people")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class LocalSettings(_Settings):
+    """`fleet up`."""
+
+    data: Path = Field(Path(".turnfleet"), description="Where `fleet up` keeps its data")
+    workers: int = Field(2, ge=1, description="Workers that `fleet up` starts")
+
+
+GROUPS: tuple[type[_Settings], ...] = (
+    KafkaSettings,
+    MongoSettings,
+    ModelSettings,
+    SessionSettings,
+    GatewaySettings,
+    WorkerSettings,
+    LocalSettings,
+)
+
+
+def known_variables() -> list[str]:
+    """Every variable that means something here."""
+    return [PREFIX + name.upper() for group in GROUPS for name in group.model_fields]
+
+
+def unknown_variables(environ: Mapping[str, str] | Iterable[str]) -> list[str]:
+    """A sentence for each variable with our prefix that nobody reads, with the nearest known name."""
+    known = known_variables()
+    sentences = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            sentences.append(f"{name} is not a setting{hint}")
+    return sentences

@@ -1,0 +1,70 @@
+"""A session's folded state as it is stored: derived, disposable, written only at rest (no turn open or parked).
+
+The history is cut into chunks at places that depend on the history alone; full chunks are stored once, the snapshot
+holds only the last, unfinished one, so that what a snapshot costs does not grow with the session.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.base import Frozen
+from schemas.entries import Open, Outcome
+from schemas.history import HistoryItem
+
+
+class EndedTurn(Frozen):
+    """A turn that is over, as the state remembers it; its frame lies in the entry `version`."""
+
+    turn: str
+    outcome: Outcome
+    version: int
+    digest: str
+
+
+class SeenOp(Frozen):
+    """A control op that was carried out or written down."""
+
+    op: str
+    turn: str | None = None
+    version: int
+
+
+class AheadCancel(Frozen):
+    """A cancel whose turn has not come."""
+
+    turn: str
+    user: str
+    op: str
+
+
+class Closed(Frozen):
+    """The last CLOSE."""
+
+    version: int
+    reason: Literal["delete", "expire"]
+    at_ms: int
+
+
+class Chunk(Frozen):
+    """A full piece of a session's history: number `index` of the life that began at version `base`."""
+
+    base: int
+    index: int
+    items: tuple[HistoryItem, ...]
+
+
+class Snapshot(Frozen):
+    """The state at `version`. `base`: the version that opened this life; `chunks` full ones lie before `items`."""
+
+    version: int
+    base: int
+    opened: Open | None
+    turns: int
+    last_ms: int
+    chunks: int
+    items: tuple[HistoryItem, ...]
+    over: tuple[EndedTurn, ...] = ()
+    ops: tuple[SeenOp, ...] = ()
+    ahead: tuple[AheadCancel, ...] = ()
+    closed: Closed | None = None
