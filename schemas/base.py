@@ -8,4 +8,4 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """Immutable, strict about types, deaf to fields it does not know (readers ignore unknown fields)."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")

@@ -197,11 +197,11 @@ def encode_control(control: Control) -> bytes:
     return control.__pydantic_serializer__.to_json(control, exclude_none=True)
 
 
-def _headers(kind: str, id: str, source: str, now_ms: int, reply_to: str | None) -> list[tuple[str, bytes]]:
+def _headers(kind: str, event_id: str, source: str, now_ms: int, reply_to: str | None) -> list[tuple[str, bytes]]:
     time = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
     headers = [
         ("ce_specversion", b"1.0"),
-        ("ce_id", id.encode()),
+        ("ce_id", event_id.encode()),
         ("ce_type", kind.encode()),
         ("ce_source", source.encode()),
         ("ce_time", time.encode()),

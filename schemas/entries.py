@@ -160,6 +160,7 @@ class Settle(_Entry):
     user: str
     outcome: Literal["failed", "cancelled"]
     digest: str
+    offset: int = -1
     op: str | None = None
     known: bool = False
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()

@@ -1,4 +1,4 @@
-"""Event frames: what travels on `agent.replies`, the WebSocket and SSE alike. One class a type; contract.md has the words."""
+"""Event frames: what travels on `agent.replies`, the WebSocket and SSE alike. Knows nothing of any of them."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class GatewaySettings(_Settings):
     gateway_port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0: any free")
     gateway_ring_turns: int = Field(2_000, ge=1, description="Turns whose recent frames are kept for resuming")
     gateway_ring_bytes: int = Field(67_108_864, ge=65_536, description="Bytes of frames kept for resuming")
-    gateway_socket_bytes: int = Field(1_048_576, ge=4_096, description="Queue of one socket before it is closed (bytes)")
+    gateway_socket_bytes: int = Field(1_048_576, ge=4_096, description="Queue of one socket at most (bytes)")
     gateway_heartbeat_ms: int = Field(25_000, ge=100, description="Ping interval of a WebSocket (milliseconds)")
     gateway_wait_max_s: float = Field(60.0, gt=0, description="Longest `wait_s` of a request (seconds)")
     gateway_frames_per_s: float = Field(200.0, gt=0, description="Frames a socket may send, sustained (per second)")
@@ -104,7 +104,7 @@ class WorkerSettings(_Settings):
     worker_pool_idle_s: float = Field(900.0, gt=0, description="A warm session idle for so long is dropped (seconds)")
     worker_drain_s: float = Field(20.0, ge=0, description="Running turns may end for so long on SIGTERM (seconds)")
     worker_tries: int = Field(3, ge=1, description="Claims in a row without a step before a turn is poison")
-    worker_delta_ms: int = Field(50, ge=0, le=1_000, description="Deltas of one turn are joined for so long (milliseconds)")
+    worker_delta_ms: int = Field(50, ge=0, le=1_000, description="Deltas of one turn are joined for so long (ms)")
     worker_snapshot_bytes: int = Field(
         65_536, ge=1_024, description="Least growth of a journal before a new snapshot (bytes)"
     )

@@ -14,12 +14,16 @@ from schemas.history import HistoryItem
 
 
 class EndedTurn(Frozen):
-    """A turn that is over, as the state remembers it; its frame lies in the entry `version`."""
+    """A turn that is over, as the state remembers it; its frame lies in the entry `version`.
+
+    `offset`: its record's place on its partition of `agent.turns`, -1 where it had none of its own.
+    """
 
     turn: str
     outcome: Outcome
     version: int
     digest: str
+    offset: int = -1
 
 
 class SeenOp(Frozen):

@@ -1,0 +1,1 @@
+"""Sessions as logs: the fold, appends, snapshots, timers, directory. Knows nothing of brokers, agents or sockets."""

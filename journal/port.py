@@ -1,0 +1,179 @@
+"""The journal's ports: what gateway and workers need of the store, and nothing of any client library.
+
+Both adapters (`journal.mongo`, `journal.memory`) pass the contract suite in `tests/contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from schemas.snapshot import Chunk, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored entry of session `s` (`<tenant>/<session>`), number `v`; `(s, v)` is the primary key.
+
+    `kind`, `nonce`, `turn` (the turn it introduces) and `op` stay when the content is unset; `body` and `frames` are
+    the content. `body` None: unset by a CLOSE. `nonce`: worker incarnation and counter, unique for every append.
+    """
+
+    s: str
+    v: int
+    kind: str
+    nonce: str
+    at_ms: int
+    turn: str | None = None
+    op: str | None = None
+    body: str | None = None
+    frames: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of content, about."""
+        return len(self.body or "") + sum(map(len, self.frames)) + 96
+
+
+class Verdict(Enum):
+    """What became of an insert."""
+
+    APPLIED = "applied"
+    COLLIDED = "collided"  # E11000 of the primary key: somebody wrote this version first (perhaps this very row)
+    KNOWN = "known"  # E11000 of (session, turn): nothing collided, the turn is known
+
+
+class StoreUnavailable(Exception):
+    """No answer, or no majority: what was sent may or may not be applied. Reads may be repeated, appends re-sent."""
+
+
+class StoreMismatch(Exception):
+    """The store cannot be used as it is (a standalone mongod, say). The text says what to do."""
+
+
+class Journal(Protocol):
+    """Sessions as logs. Reads are majority reads. Every method raises StoreUnavailable.
+
+    An implementation must not: order the inserts of one call, retry an insert by itself, update a content-bearing row
+    except to unset its content, or report COLLIDED for the turn index.
+    """
+
+    async def insert(self, rows: Sequence[Row]) -> list[Verdict]:
+        """Insert up to 1,000 rows unordered, `w: majority, j: true`; a verdict for each, in order.
+
+        StoreUnavailable: all of them are ambiguous.
+        """
+
+    async def read(self, s: str, after: int, limit: int = 1_000) -> list[Row]:
+        """Rows of `s` with `v > after`, ascending, at most `limit`."""
+
+    async def row(self, s: str, v: int) -> Row | None:
+        """One row, or None."""
+
+    async def exists(self, s: str, v: int) -> bool:
+        """Whether version `v` is there, linearizable: "no" means that nobody had written it when this was called."""
+
+    async def introduced(self, s: str, turn: str) -> int | None:
+        """The version that introduced `turn`, or None."""
+
+    async def unset(self, s: str, below: int) -> None:
+        """Unset body and frames of the rows with `v < below`. Idempotent; keys, kind, nonce, turn, op, at_ms stay."""
+
+    async def drop(self, s: str, below: int, limit: int) -> int:
+        """Remove at most `limit` rows with `v < below`, keys and all; how many. Only for the sweep, after retention."""
+
+
+class Snapshots(Protocol):
+    """Folded states and history chunks: derived, disposable."""
+
+    async def load(self, s: str) -> Snapshot | None: ...
+
+    async def chunks(self, s: str, base: int, count: int) -> list[Chunk]:
+        """Chunks 0 … count-1 of the life `base`, in order. Fewer where some are missing: then fold from `base`."""
+
+    async def save(self, s: str, snapshot: Snapshot, chunks: Sequence[Chunk]) -> None:
+        """Store chunks first (each once; an existing one stays), then the snapshot: only a higher version replaces."""
+
+    async def forget(self, s: str) -> None:
+        """Remove snapshot and chunks of `s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A session as the directory has it: derived, written lazily, never needed for correctness."""
+
+    s: str
+    tenant: str
+    session: str
+    user: str
+    agent: str
+    agent_version: str
+    turns: int
+    version: int
+    created_ms: int
+    last_ms: int
+    expires_ms: int
+    closed_ms: int | None = None
+
+
+class Directory(Protocol):
+    """Which sessions there are: for lists and expiry."""
+
+    async def put(self, listed: Sequence[Listed]) -> None:
+        """Insert or replace; a lower `version` never replaces a higher one."""
+
+    async def of_user(
+        self, tenant: str, user: str, *, limit: int, after: str | None
+    ) -> tuple[list[Listed], str | None]:
+        """The user's living sessions, latest first, and an opaque token for the next page."""
+
+    async def due(self, now_ms: int, limit: int) -> list[Listed]:
+        """Living sessions whose `expires_ms` has passed, oldest first."""
+
+    async def closed_before(self, moment_ms: int, limit: int) -> list[Listed]:
+        """Closed sessions whose `closed_ms` lies before `moment_ms`, oldest first."""
+
+    async def remove(self, s: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Wakes a session: key (s, turn, call)."""
+
+    s: str
+    turn: str
+    call: str
+    due_ms: int
+
+
+class Timers(Protocol):
+    """What has to be looked at later. Suspended turns use them (issue C), and the sweep after a re-created topic."""
+
+    async def arm(self, timers: Sequence[Timer]) -> None:
+        """Insert; an existing key stays as it is."""
+
+    async def due(self, now_ms: int, limit: int) -> list[Timer]: ...
+
+    async def disarm(self, timer: Timer) -> None: ...
+
+
+class Store(Protocol):
+    """Everything at one place, as the composition roots build it."""
+
+    journal: Journal
+    snapshots: Snapshots
+    directory: Directory
+    timers: Timers
+
+    async def start(self) -> None:
+        """Connect, create the indexes, refuse a standalone: StoreMismatch or StoreUnavailable within 10 s."""
+
+    async def ping(self) -> bool:
+        """Whether a majority write works now (for readiness)."""
+
+    async def recorded(self, name: str, value: str) -> str:
+        """Record `value` under `name` once for the life of this database; the value that is recorded (the first)."""
+
+    async def stop(self) -> None: ...

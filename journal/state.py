@@ -1,0 +1,373 @@
+"""The fold: what a session's entries amount to. Pure: no I/O, no clock. Knows nothing of who appends or why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from journal.history import History
+from journal.port import Row
+from schemas.entries import (
+    Claim,
+    Close,
+    ControlNote,
+    Entry,
+    Finish,
+    Intent,
+    Open,
+    Park,
+    Position,
+    Release,
+    Settle,
+    Step,
+    Suspend,
+    entry_of,
+)
+from schemas.history import HistoryItem, said
+from schemas.ids import message_id
+from schemas.parts import Part, TextPart
+from schemas.snapshot import AheadCancel, Chunk, Closed, EndedTurn, SeenOp, Snapshot
+from schemas.turn import TurnInput
+
+_T = TypeVar("_T")
+REMEMBERED_TURNS = 64
+REMEMBERED_OPS = 256
+
+
+class FoldError(Exception):
+    """The entries of a session contradict each other: the store was edited by hand, or a bug. Nothing is guessed."""
+
+
+class OpenTurn(NamedTuple):
+    """The turn that has begun and is not over. `version`: of its latest CLAIM; `progress`: something durable happened
+    since that CLAIM (a step, a suspension, a release), so that the next CLAIM counts as a first try again."""
+
+    turn: str
+    attempt: int
+    tries: int
+    version: int
+    worker: str
+    user: str
+    digest: str
+    input: TurnInput
+    position: Position
+    deadline_ms: int
+    reply_to: str | None
+    traceparent: str | None
+    began_ms: int
+    progress: bool = False
+    steps: tuple[Step, ...] = ()
+    intents: tuple[Intent, ...] = ()
+    suspended: Suspend | None = None
+    decisions: tuple[ControlNote, ...] = ()
+    joined: tuple[ControlNote, ...] = ()
+
+
+class State(NamedTuple):
+    """A session at `version`; 0: nothing was ever written. `opened` None: no life (never opened, or closed).
+
+    `base`: the version that opened this life. `wiped`: no content is left before the last CLOSE.
+    """
+
+    version: int = 0
+    base: int = 0
+    opened: Open | None = None
+    open: OpenTurn | None = None
+    history: History = History()
+    turns: int = 0
+    last_ms: int = 0
+    over: tuple[EndedTurn, ...] = ()
+    ops: tuple[SeenOp, ...] = ()
+    ahead: tuple[AheadCancel, ...] = ()
+    parked: tuple[Park, ...] = ()
+    closed: Closed | None = None
+    wiped: bool = True
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is open or parked: a snapshot may be taken."""
+        return self.open is None and not self.parked and self.wiped
+
+    def ended(self, turn: str) -> EndedTurn | None:
+        """What the state remembers of a turn that is over. None: running, unknown, or forgotten (ask the index)."""
+        for item in reversed(self.over):
+            if item.turn == turn:
+                return item
+        return None
+
+    def seen(self, op: str) -> SeenOp | None:
+        for item in reversed(self.ops):
+            if item.op == op:
+                return item
+        return None
+
+    def parked_turn(self, turn: str) -> Park | None:
+        return next((item for item in self.parked if item.turn == turn), None)
+
+    def cancelled_ahead(self, turn: str, user: str) -> AheadCancel | None:
+        return next((item for item in self.ahead if item.turn == turn and item.user == user), None)
+
+
+EMPTY = State()
+
+
+def fold(state: State, version: int, entry: Entry) -> State:
+    """The state after `entry`, which is number `version`. Raises FoldError where it cannot follow `state`."""
+    if version != state.version + 1:
+        raise FoldError(f"version {version} after {state.version}: a gap")
+    state = _FOLDS[type(entry)](state, version, entry)
+    op = entry.op_id
+    if op is not None:
+        seen = SeenOp(op=op, turn=_turn_of(entry), version=version)
+        state = state._replace(ops=_ring(state.ops, seen, REMEMBERED_OPS))
+    return state._replace(version=version, last_ms=max(state.last_ms, entry.at_ms))
+
+
+def fold_rows(state: State, rows: Iterable[Row]) -> State:
+    """Fold stored rows. What lies before the last CLOSE and is unset in part counts only by its keys."""
+    listed = list(rows)
+    last_close = next((i for i in range(len(listed) - 1, -1, -1) if listed[i].kind == "close"), None)
+    if last_close is None:
+        return _fold_plain(state, listed)
+    before, after = listed[:last_close], listed[last_close:]
+    hollow = any(row.body is None for row in before)
+    state = _fold_hollow(state, before) if hollow else _fold_plain(state, before)
+    left = any(row.body is not None and _has_content(row) for row in before)
+    state = _fold_plain(state, after[:1])._replace(wiped=not left)
+    return _fold_plain(state, after[1:])
+
+
+def snapshot_of(state: State) -> Snapshot:
+    """The state at rest, as it is stored. Raises FoldError when it is not at rest."""
+    if not state.at_rest:
+        raise FoldError("a snapshot is taken at rest only")
+    return Snapshot(
+        version=state.version,
+        base=state.base,
+        opened=state.opened,
+        turns=state.turns,
+        last_ms=state.last_ms,
+        chunks=state.history.chunk_count,
+        items=state.history.tail(),
+        over=state.over,
+        ops=state.ops,
+        ahead=state.ahead,
+        closed=state.closed,
+    )
+
+
+def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
+    """The state that a snapshot and its chunks hold; later rows are folded on top."""
+    return State(
+        version=snapshot.version,
+        base=snapshot.base,
+        opened=snapshot.opened,
+        history=History.of((chunk.items for chunk in chunks), snapshot.items),
+        turns=snapshot.turns,
+        last_ms=snapshot.last_ms,
+        over=snapshot.over,
+        ops=snapshot.ops,
+        ahead=snapshot.ahead,
+        closed=snapshot.closed,
+    )
+
+
+def user_item(turn: OpenTurn) -> HistoryItem:
+    """The user's message as it joins the history."""
+    parts: tuple[Part, ...] = (TextPart(text=turn.input.text),) if turn.input.text else ()
+    return HistoryItem(
+        id=message_id(turn.turn, 0), turn=turn.turn, role="user", parts=parts + turn.input.parts, at_ms=turn.began_ms
+    )
+
+
+def _fold_plain(state: State, rows: list[Row]) -> State:
+    for row in rows:
+        if row.body is None:
+            raise FoldError(f"{row.s} version {row.v}: content unset, but no CLOSE follows")
+        state = fold(state, row.v, entry_of(row.kind, row.body, row.frames))
+    return state
+
+
+def _fold_hollow(state: State, rows: list[Row]) -> State:
+    """Rows whose content is going: only ids and cancels that came ahead are taken."""
+    for row in rows:
+        if row.kind == "control" and row.turn is None and row.body is not None:
+            state = fold(state, row.v, entry_of(row.kind, row.body))
+            continue
+        ops = _ring(state.ops, SeenOp(op=row.op, version=row.v), REMEMBERED_OPS) if row.op else state.ops
+        ahead = tuple(item for item in state.ahead if item.turn != row.turn) if row.turn else state.ahead
+        state = state._replace(version=row.v, last_ms=max(state.last_ms, row.at_ms), ops=ops, ahead=ahead)
+    return state._replace(open=None, parked=(), opened=None)
+
+
+def _has_content(row: Row) -> bool:
+    return not (row.kind == "control" and row.turn is None) and row.kind != "close"
+
+
+def _turn_of(entry: Entry) -> str | None:
+    return getattr(entry, "turn", None)
+
+
+def _ring(items: tuple[_T, ...], item: _T, size: int) -> tuple[_T, ...]:
+    return (*items[1 - size :], item) if len(items) >= size else (*items, item)
+
+
+def _remember(over: tuple[EndedTurn, ...], ended: EndedTurn) -> tuple[EndedTurn, ...]:
+    return _ring(over, ended, REMEMBERED_TURNS)
+
+
+def _open(state: State, version: int, entry: Open) -> State:
+    if state.opened is not None:
+        raise FoldError(f"version {version}: OPEN of a session that lives")
+    return state._replace(opened=entry, base=version, history=History(), turns=0)
+
+
+def _claim(state: State, version: int, entry: Claim) -> State:
+    if entry.opens is not None:
+        state = _open(state, version, entry.opens)
+    if entry.input is not None and entry.input.history and state.turns == 0 and state.open is None:
+        state = state._replace(history=state.history.extended(_given(entry)))
+    now = state.open
+    if now is not None:
+        if now.turn != entry.turn:
+            raise FoldError(f"version {version}: CLAIM of {entry.turn} while {now.turn} is open")
+        taken = now._replace(
+            attempt=entry.attempt,
+            tries=entry.tries,
+            version=version,
+            worker=entry.worker,
+            reply_to=entry.reply_to or now.reply_to,
+            deadline_ms=entry.deadline_ms,
+            progress=False,
+            suspended=None,
+        )
+        return state._replace(open=taken)
+    parked = state.parked_turn(entry.turn)
+    brought = entry.input if entry.input is not None else parked.input if parked is not None else None
+    if brought is None:
+        raise FoldError(f"version {version}: CLAIM of {entry.turn} brings no input")
+    return state._replace(
+        open=_opened_turn(entry, version, brought),
+        turns=state.turns + 1,
+        parked=tuple(item for item in state.parked if item.turn != entry.turn) if parked else state.parked,
+        ahead=_without(state.ahead, entry.turn),
+    )
+
+
+def _given(entry: Claim) -> list[HistoryItem]:
+    given = entry.input.history if entry.input is not None and entry.input.history else ()
+    return [
+        said(id=f"{entry.turn}~h{n}", turn=entry.turn, role=item.role, text=item.text, at_ms=entry.at_ms)
+        for n, item in enumerate(given)
+    ]
+
+
+def _opened_turn(entry: Claim, version: int, brought: TurnInput) -> OpenTurn:
+    return OpenTurn(
+        turn=entry.turn,
+        attempt=entry.attempt,
+        tries=entry.tries,
+        version=version,
+        worker=entry.worker,
+        user=entry.user,
+        digest=entry.digest,
+        input=brought,
+        position=entry.position,
+        deadline_ms=entry.deadline_ms,
+        reply_to=entry.reply_to,
+        traceparent=entry.traceparent,
+        began_ms=entry.at_ms,
+    )
+
+
+def _without(ahead: tuple[AheadCancel, ...], turn: str) -> tuple[AheadCancel, ...]:
+    return tuple(item for item in ahead if item.turn != turn) if ahead else ahead
+
+
+def _running(state: State, version: int, turn: str, attempt: int, what: str) -> OpenTurn:
+    now = state.open
+    if now is None or now.turn != turn or now.attempt != attempt:
+        raise FoldError(f"version {version}: {what} of {turn} attempt {attempt}, which is not open")
+    return now
+
+
+def _step(state: State, version: int, entry: Step) -> State:
+    now = _running(state, version, entry.turn, entry.attempt, "STEP")
+    return state._replace(open=now._replace(steps=(*now.steps, entry), progress=True))
+
+
+def _intent(state: State, version: int, entry: Intent) -> State:
+    now = _running(state, version, entry.turn, entry.attempt, "INTENT")
+    return state._replace(open=now._replace(intents=(*now.intents, entry)))
+
+
+def _suspend(state: State, version: int, entry: Suspend) -> State:
+    now = _running(state, version, entry.turn, entry.attempt, "SUSPEND")
+    return state._replace(open=now._replace(suspended=entry, progress=True))
+
+
+def _control(state: State, version: int, entry: ControlNote) -> State:
+    now = state.open
+    if now is not None and entry.kind == "steer":
+        return state._replace(open=now._replace(joined=(*now.joined, entry)))
+    if now is not None and now.turn == entry.turn:
+        return state._replace(open=now._replace(decisions=(*now.decisions, entry)))
+    if entry.kind == "cancel":
+        return state._replace(ahead=(*state.ahead, AheadCancel(turn=entry.turn, user=entry.user, op=entry.op)))
+    return state
+
+
+def _park(state: State, version: int, entry: Park) -> State:
+    return state._replace(parked=(*state.parked, entry), ahead=_without(state.ahead, entry.turn))
+
+
+def _settle(state: State, version: int, entry: Settle) -> State:
+    ended = EndedTurn(turn=entry.turn, outcome=entry.outcome, version=version, digest=entry.digest, offset=entry.offset)
+    return state._replace(
+        over=_remember(state.over, ended),
+        parked=tuple(item for item in state.parked if item.turn != entry.turn) if state.parked else state.parked,
+        ahead=_without(state.ahead, entry.turn),
+    )
+
+
+def _finish(state: State, version: int, entry: Finish) -> State:
+    now = _running(state, version, entry.turn, entry.attempt, "FINISH")
+    said = entry.history if entry.rollback else (user_item(now), *entry.history)
+    ended = EndedTurn(
+        turn=entry.turn, outcome=entry.outcome, version=version, digest=now.digest, offset=now.position.offset
+    )
+    over = _remember(state.over, ended)
+    for turn in entry.joined:
+        over = _remember(over, EndedTurn(turn=turn, outcome="completed", version=version, digest=""))
+    state = state._replace(open=None, history=state.history.extended(said), over=over)
+    return _claim(state, version, entry.claim) if entry.claim is not None else state
+
+
+def _release(state: State, version: int, entry: Release) -> State:
+    now = _running(state, version, entry.turn, entry.attempt, "RELEASE")
+    return state._replace(open=now._replace(progress=True))
+
+
+def _close(state: State, version: int, entry: Close) -> State:
+    over = state.over
+    for turn in entry.ended:
+        over = _remember(over, EndedTurn(turn=turn, outcome="cancelled", version=version, digest=""))
+    closed = Closed(version=version, reason=entry.reason, at_ms=entry.at_ms)
+    return State(
+        version=version, last_ms=state.last_ms, over=over, ops=state.ops, ahead=state.ahead, closed=closed, wiped=False
+    )
+
+
+_FOLDS: dict[type, Callable[[State, int, Any], State]] = {
+    Open: _open,
+    Claim: _claim,
+    Step: _step,
+    Intent: _intent,
+    Suspend: _suspend,
+    ControlNote: _control,
+    Park: _park,
+    Settle: _settle,
+    Finish: _finish,
+    Release: _release,
+    Close: _close,
+}
