@@ -1,0 +1,1 @@
+"""The built-in agents, one file each. Know the author's words and the context; nothing of the engine."""
