@@ -22,7 +22,7 @@ load: dev
 
 docs: install
 	.venv/bin/python -m schemas.export docs/schemas
-	.venv/bin/python -m tests.house.tables
+	.venv/bin/python -m docs.tables
 
 dev: install .venv/.dev
 

@@ -1,0 +1,168 @@
+"""The house keeps its rules: imports, files, locks, and docs that say what the code says. Knows no behaviour."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+from docs.tables import TABLES, with_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("schemas", "journal", "broker", "gateway", "workers", "loadtest", "fleet")
+LOCKS = ("requirements.lock", "requirements-local.lock", "requirements-dev.lock")
+GROUND = {"schemas", "pydantic", "pydantic_core", "pydantic_settings", "yaml"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top-level names that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").split(".")[0]
+
+
+def locked(name: str) -> dict[str, str]:
+    """Requirement → its whole block in a lock file."""
+    text = re.sub(r"^#.*\n", "", (ROOT / name).read_text())
+    return {block.split(" ")[0]: block for block in re.split(r"\n(?=\S)", text.strip())}
+
+
+def test_imports_keep_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    assert lint_imports(no_cache=True) == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "schemas").rglob("*.py")), ids=named)
+def test_the_ground_imports_pydantic_and_yaml_alone(path: Path) -> None:
+    assert set(imported(path)) - GROUND - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=named)
+def test_a_module_says_its_one_job_in_its_first_line(path: Path) -> None:
+    first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+
+    assert first.endswith((".", ":"))
+    assert len(first.split()) >= 3
+
+
+@pytest.mark.parametrize("path", modules(), ids=named)
+def test_a_module_has_one_noun_and_stays_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400, "ask which noun is missing"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_pins_each_package_with_hashes(name: str) -> None:
+    for requirement, block in locked(name).items():
+        assert re.fullmatch(r"[a-z0-9-]+==\S+", requirement), requirement
+        assert re.findall(r"--hash=sha256:[0-9a-f]{64}", block), requirement
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_no_addresses(name: str) -> None:
+    assert re.findall(r"\S*(?:://|--(?!hash=)|file:| @ )\S*", (ROOT / name).read_text()) == []
+
+
+def test_no_package_is_in_two_locks() -> None:
+    names = [requirement.split("==")[0] for name in LOCKS for requirement in locked(name)]
+
+    assert len(names) == len(set(names))
+
+
+def test_every_declared_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *(text for extra in project["project"]["optional-dependencies"].values() for text in extra),
+    ]
+    pinned = {requirement.split("==")[0] for name in LOCKS for requirement in locked(name)}
+
+    assert {canonical(text) for text in declared} - pinned == set()
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[; ]", requirement)[0]).lower()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_the_docs_says_what_the_code_says(name: str) -> None:
+    page = (ROOT / "docs" / name).read_text()
+
+    assert "<!-- table -->" in page
+    assert page == with_table(page, TABLES[name]()), "run `make docs`"
+
+
+def test_every_error_code_of_the_contract_has_a_meaning() -> None:
+    contract = (ROOT / "docs" / "contract.md").read_text()
+    listed = re.search(r"^Codes: (.*)\.$", contract, flags=re.M)
+    errors = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "errors.md").read_text(), flags=re.M)
+
+    assert listed is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) <= set(errors)
+
+
+def test_every_setting_of_the_contract_exists() -> None:
+    contract = (ROOT / "docs" / "contract.md").read_text()
+    settings = set(re.findall(r"^\| `(FLEET_\w+)`", (ROOT / "docs" / "settings.md").read_text(), flags=re.M))
+    rows = [line for line in contract.splitlines() if line.startswith("| `FLEET_")]
+
+    assert rows
+    assert {name for row in rows for name in re.findall(r"FLEET_[A-Z_]*[A-Z](?![A-Z_])", row)} <= settings
+
+
+def test_exported_schemas_are_those_of_the_models(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "schemas.export", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    fresh = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    kept = {path.name: json.loads(path.read_text()) for path in (ROOT / "docs" / "schemas").glob("*.json")}
+
+    assert fresh
+    assert kept == fresh, "run `make docs`"
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "DECISIONS.md", *(ROOT / "docs").glob("*.md")]
+    links = [
+        (page, target.split("#")[0])
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:)([^)#][^)]*)\)", page.read_text())
+    ]
+
+    assert [f"{named(page)}: {target}" for page, target in links if not (page.parent / target).exists()] == []
+
+
+def test_every_make_target_stays_within_five_lines() -> None:
+    rules = re.split(r"\n(?=[\w.][^\t=]*:(?!=))", (ROOT / "Makefile").read_text())
+    targets = {rule.split(":")[0]: rule.rstrip().count("\n\t") for rule in rules if rule[0] != "#"}
+
+    assert {"install", "run", "test", "check", "load", "docs"} <= set(targets)
+    assert max(targets.values()) <= 5
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=False, capture_output=True, text=True)
+    if listed.returncode != 0:
+        files = [path for part in PARTS for path in (ROOT / part).rglob("*.*")]
+    else:
+        files = [ROOT / line for line in listed.stdout.splitlines()]
+    homes = re.compile(rb"(?:^|[^A-Za-z0-9_.])/(?:work|root|home)/")
+
+    assert [named(path) for path in files if path.is_file() and homes.search(path.read_bytes())] == []
