@@ -43,9 +43,15 @@ class History(Sequence[HistoryItem]):
         self.size = 0
 
     @classmethod
-    def of(cls, chunks: Iterable[Sequence[HistoryItem]], tail: Sequence[HistoryItem]) -> History:
+    def of(
+        cls,
+        chunks: Iterable[Sequence[HistoryItem]],
+        tail: Sequence[HistoryItem],
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> History:
         """From stored chunks and what follows them."""
-        new = cls()
+        new = cls(chunk_bytes)
         for chunk in chunks:
             new._items.extend(chunk)
             new._cuts.append(len(new._items))
@@ -57,7 +63,7 @@ class History(Sequence[HistoryItem]):
     def extended(self, items: Iterable[HistoryItem]) -> History:
         """A view with `items` at its end; this one stays as it is."""
         new = History(self._chunk_bytes)
-        newest = self._length == len(self._items)
+        newest = 0 < self._length == len(self._items)  # an empty view shares nothing: there is one for all sessions
         new._items = self._items if newest else self._items[: self._length]
         new._cuts = self._cuts if newest else self._cuts[: self._sealed]
         new.size = self.size

@@ -79,10 +79,14 @@ class Journal(Protocol):
         """The version that introduced `turn`, or None."""
 
     async def unset(self, s: str, below: int) -> None:
-        """Unset body and frames of the rows with `v < below`. Idempotent; keys, kind, nonce, turn, op, at_ms stay."""
+        """Unset the content of the rows with `v < below`, in ascending order: a row found unset says that all before
+        it are. Idempotent; keys, kind, nonce, turn, op, at_ms stay, and the bodies that `journal.content.stays` names.
+        """
 
-    async def drop(self, s: str, below: int, limit: int) -> int:
-        """Remove at most `limit` rows with `v < below`, keys and all; how many. Only for the sweep, after retention."""
+    async def drop(self, s: str, below: int, *, until_ms: int, limit: int) -> int:
+        """Remove at most `limit` rows with `v < below` and `at_ms <= until_ms`, the oldest first, keys and all; how
+        many. Only for the sweep, after retention. `until_ms` guards a session that another sweep buried meanwhile and
+        that lives again from version 1."""
 
 
 class Snapshots(Protocol):

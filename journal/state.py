@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+from journal.content import has_content, stays
 from journal.history import History
 from journal.port import Row
 from schemas.entries import (
@@ -124,15 +125,22 @@ def fold(state: State, version: int, entry: Entry) -> State:
 
 
 def fold_rows(state: State, rows: Iterable[Row]) -> State:
-    """Fold stored rows. What lies before the last CLOSE and is unset in part counts only by its keys."""
+    """Fold stored rows: all that follow `state`, up to the newest (not one page of them).
+
+    What lies before the last CLOSE and is unset or dropped in part counts only by its keys.
+    """
     listed = list(rows)
     last_close = next((i for i in range(len(listed) - 1, -1, -1) if listed[i].kind == "close"), None)
+    dropped = bool(listed) and listed[0].v > state.version + 1 and (last_close is not None or state.version == 0)
+    if dropped:
+        state = state._replace(version=listed[0].v - 1)
     if last_close is None:
         return _fold_plain(state, listed)
     before, after = listed[:last_close], listed[last_close:]
-    hollow = any(row.body is None for row in before)
+    hollow = dropped or any(row.body is None for row in before)
+    lived = state.version > (state.closed.version if state.closed else 0)
+    left = any(map(has_content, before)) or (lived and not hollow)
     state = _fold_hollow(state, before) if hollow else _fold_plain(state, before)
-    left = any(row.body is not None and _has_content(row) for row in before)
     state = _fold_plain(state, after[:1])._replace(wiped=not left)
     return _fold_plain(state, after[1:])
 
@@ -189,19 +197,28 @@ def _fold_plain(state: State, rows: list[Row]) -> State:
 
 
 def _fold_hollow(state: State, rows: list[Row]) -> State:
-    """Rows whose content is going: only ids and cancels that came ahead are taken."""
+    """Rows whose content is going: only ids, earlier CLOSEs and cancels that came ahead are taken."""
+    came = {turn.turn for turn in (state.open, *state.parked) if turn is not None}
     for row in rows:
-        if row.kind == "control" and row.turn is None and row.body is not None:
-            state = fold(state, row.v, entry_of(row.kind, row.body))
+        if row.v != state.version + 1:
+            raise FoldError(f"{row.s} version {row.v} after {state.version}: a gap")
+        entry = entry_of(row.kind, row.body) if row.body is not None and stays(row) else None
+        if isinstance(entry, Close):
+            state = fold(state, row.v, entry)
             continue
-        ops = _ring(state.ops, SeenOp(op=row.op, version=row.v), REMEMBERED_OPS) if row.op else state.ops
-        ahead = tuple(item for item in state.ahead if item.turn != row.turn) if row.turn else state.ahead
-        state = state._replace(version=row.v, last_ms=max(state.last_ms, row.at_ms), ops=ops, ahead=ahead)
+        if row.turn is not None:
+            came.add(row.turn)
+        state = _hollow_row(state, row, entry if isinstance(entry, ControlNote) else None, came)
     return state._replace(open=None, parked=(), opened=None)
 
 
-def _has_content(row: Row) -> bool:
-    return not (row.kind == "control" and row.turn is None) and row.kind != "close"
+def _hollow_row(state: State, row: Row, cancel: ControlNote | None, came: set[str]) -> State:
+    ops, ahead = state.ops, _without(state.ahead, row.turn) if row.turn else state.ahead
+    if row.op is not None:
+        ops = _ring(ops, SeenOp(op=row.op, turn=cancel.turn if cancel else None, version=row.v), REMEMBERED_OPS)
+    if cancel is not None and cancel.turn not in came:
+        ahead = (*ahead, AheadCancel(turn=cancel.turn, user=cancel.user, op=cancel.op))
+    return state._replace(version=row.v, last_ms=max(state.last_ms, row.at_ms), ops=ops, ahead=ahead)
 
 
 def _turn_of(entry: Entry) -> str | None:
@@ -225,6 +242,8 @@ def _open(state: State, version: int, entry: Open) -> State:
 def _claim(state: State, version: int, entry: Claim) -> State:
     if entry.opens is not None:
         state = _open(state, version, entry.opens)
+    if state.opened is None:
+        raise FoldError(f"version {version}: CLAIM of {entry.turn} in a session that is not open")
     if entry.input is not None and entry.input.history and state.turns == 0 and state.open is None:
         state = state._replace(history=state.history.extended(_given(entry)))
     now = state.open
@@ -257,7 +276,7 @@ def _claim(state: State, version: int, entry: Claim) -> State:
 def _given(entry: Claim) -> list[HistoryItem]:
     given = entry.input.history if entry.input is not None and entry.input.history else ()
     return [
-        said(id=f"{entry.turn}~h{n}", turn=entry.turn, role=item.role, text=item.text, at_ms=entry.at_ms)
+        said(item=f"{entry.turn}~h{n}", turn=entry.turn, role=item.role, text=item.text, at_ms=entry.at_ms)
         for n, item in enumerate(given)
     ]
 
@@ -352,9 +371,14 @@ def _close(state: State, version: int, entry: Close) -> State:
     over = state.over
     for turn in entry.ended:
         over = _remember(over, EndedTurn(turn=turn, outcome="cancelled", version=version, digest=""))
-    closed = Closed(version=version, reason=entry.reason, at_ms=entry.at_ms)
     return State(
-        version=version, last_ms=state.last_ms, over=over, ops=state.ops, ahead=state.ahead, closed=closed, wiped=False
+        version=version,
+        last_ms=state.last_ms,
+        over=over,
+        ops=state.ops,
+        ahead=tuple(item for item in state.ahead if item.turn not in entry.ended),
+        closed=Closed(version=version, reason=entry.reason, at_ms=entry.at_ms),
+        wiped=False,
     )
 
 
