@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from journal.state import OpenTurn
-from schemas.codes import Code, Retry
+from schemas.codes import Code
 from schemas.entries import Outcome, Step
 from schemas.frames import CancelledBy, Finish, Usage
 from schemas.history import HistoryItem
@@ -52,11 +52,11 @@ class Job:
 
 @dataclass(slots=True)
 class Result:
-    """How a turn ended: everything that FINISH and the terminal frame need, except version, attempt and seq.
+    """How a turn ended: everything that FINISH and the terminal frame need. `seq`: the terminal frame's number.
 
     `text`: the answer, or what was shown of it; `messages`: the same split, for the frame; `history`: what joins the
     conversation after the user's message (of a turn that was cancelled or failed: marked partial, no call without a
-    result). `code`, `message`, `retry`: of a failed one. `by`: of a cancelled one. Times in microseconds.
+    result). `code`, `message`: of a failed one. `by`: of a cancelled one. Times in microseconds.
     """
 
     outcome: Outcome
@@ -69,8 +69,8 @@ class Result:
     by: CancelledBy | None = None
     code: Code | None = None
     message: str = ""
-    retry: Retry = "no"
     model_us: int = 0
     agent_us: int = 0
     model_calls: int = 0
     retries: int = 0
+    seq: int = 0
