@@ -1,0 +1,83 @@
+"""Keeps one part running: starts it, waits until it is ready, starts it again when it ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from fleet.part import CannotStart, Part, Run, describe
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+HEALTHY_S = 20.0
+
+
+class Keeper:
+    """Owns the runs of one part. `say` gets a sentence for people; `changed` is called when the process is another."""
+
+    def __init__(
+        self, part: Part, *, environ: Mapping[str, str], say: Callable[[str], None], changed: Callable[[], None]
+    ) -> None:
+        self.part = part
+        self.run: Run | None = None
+        self.restarts = 0
+        self._environ = environ
+        self._say = say
+        self._changed = changed
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """The first start: ready when this returns. Raises PartFailed; nothing runs then."""
+        run = self.run = await Run.start(self.part, self._environ)
+        try:
+            await run.until_ready()
+        except BaseException:
+            await run.stop()
+            raise
+        self._changed()
+        self._task = asyncio.create_task(self._keep(run), name=f"keep {self.part.name}")
+
+    async def stop(self) -> None:
+        """Stop the part for good. Safe to call twice and while it starts."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self.run is not None:
+            await self.run.stop()
+
+    def kill(self) -> None:
+        """Stop the part at once, without its consent."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+        if self.run is not None:
+            self.run.kill()
+
+    async def _keep(self, run: Run) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            code = await run.until_ended()
+            run.kill()  # whatever it had started
+            if time.monotonic() - run.started_s > HEALTHY_S:
+                pause_s = FIRST_PAUSE_S
+            self._say(f"the {self.part.name} ended {describe(code)}; starting it again ({self.part.log})")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            run = await self._again()
+
+    async def _again(self) -> Run:
+        """A run that was started, ready or not: a part that does not come up is tried again by the caller."""
+        run = self.run = await Run.start(self.part, self._environ)
+        self.restarts += 1
+        self._changed()
+        try:
+            await run.until_ready()
+        except CannotStart as failure:
+            self._say(f"{failure.text}; trying again")
+            await run.stop()
+        else:
+            self._say(f"the {self.part.name} is back (process id {run.pid})")
+        return run
