@@ -1,0 +1,506 @@
+"""A session at work: carries out what its decisions ask for and tells them what became of it. Decides nothing itself.
+
+Order of effects: an entry is durable before its frame is published, a frame is acknowledged before its trigger is
+marked. Answers that come after the partition was lost (`dead`) are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from journal.loader import Saved, load, read_on, terminal_of
+from journal.port import Row, StoreUnavailable, Verdict
+from journal.rows import row_of
+from journal.snapshotting import snapshot_due, snapshot_write
+from journal.state import State
+from schemas.codes import Code
+from schemas.dead_letter import DeadLetter
+from schemas.entries import Claim, Close, Entry, Finish, Settle, Step
+from schemas.errors import Refusal
+from schemas.ids import split_key
+from workers import effects as fx
+from workers.agent import Agent, AgentSpec, SessionInfo
+from workers.emitter import Emitter, FrameIds
+from workers.executor import RunningTurn
+from workers.job import Job, TurnLost
+from workers.partition import TURNS, Partition
+from workers.result import Result
+from workers.session import Session
+
+if TYPE_CHECKING:
+    from workers.house import House
+
+_RETRY_S = 0.5
+
+
+class Actor:
+    """Session, agent instance and mailbox. Implements the executor's `TurnLink` and the slots' `Seeker`."""
+
+    __slots__ = (
+        "_agent",
+        "_append_row",
+        "_append_s",
+        "_emitter",
+        "_house",
+        "_pending",
+        "_run",
+        "_saving",
+        "_spec",
+        "_start_s",
+        "_steps",
+        "_waited",
+        "dead",
+        "key",
+        "listed_ms",
+        "partition",
+        "saved",
+        "session",
+        "tail_bytes",
+    )
+
+    def __init__(self, key: str, partition: Partition, house: House) -> None:
+        self.key = key
+        self.partition = partition
+        self.session = Session(key, house.rules, floor=partition.floor)
+        self.saved = Saved()
+        self.tail_bytes = 0
+        self.listed_ms = 0
+        self.dead = False
+        self._house = house
+        self._agent: Agent | None = None
+        self._spec: AgentSpec | None = None
+        self._run: RunningTurn | None = None
+        self._emitter: Emitter | None = None
+        self._steps: deque[asyncio.Future[None]] = deque()
+        self._append_row: Row | None = None
+        self._pending: Entry | None = None
+        self._append_s = 0.0
+        self._start_s = 0.0
+        self._saving = False
+        self._waited = 0
+
+    # ---- facts from outside
+
+    def turn(self, mail: fx.Mail, trigger: fx.Trigger) -> None:
+        """A turn record came."""
+        self._tell(self.session.arrived(mail, trigger, self._house.clock_ms()))
+
+    def control(self, op: fx.Op) -> None:
+        """A control record came."""
+        self._tell(self.session.commanded(op, self._house.clock_ms()))
+
+    def slot_granted(self) -> None:
+        """Seeker: run now."""
+        if not self.dead:
+            self._tell(self.session.granted(self._house.clock_ms()))
+
+    async def append_step(self, step: Step) -> None:
+        """TurnLink: returns once the step is durable. Raises TurnLost."""
+        if self.dead:
+            raise TurnLost
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._steps.append(durable)
+        self._tell(self.session.step(step, self._house.clock_ms()))
+        await durable
+
+    def lost(self, release: bool) -> None:
+        """The partition is somebody else's, or the worker stops: no frame, and no entry but RELEASE, best effort."""
+        entry = self.session.release_entry(self._house.clock_ms()) if release else None
+        self._drop_run()
+        self.dead = True
+        self._house.commit.withdraw(self.key)
+        if entry is not None:
+            row = row_of(self.key, entry.version, entry.entry, self._house.nonce())
+            self._house.commit.append(row, _ignore)
+
+    # ---- carrying out
+
+    def _tell(self, orders: list[fx.Effect]) -> None:
+        for order in orders:
+            self._ACTS[type(order)](self, order)
+        waiting = self.session.waiting
+        if waiting != self._waited:
+            self._house.waiting_changed(self.partition, waiting - self._waited)
+            self._waited = waiting
+        if self.session.idle and not self.dead:
+            self._house.rest(self)
+
+    @property
+    def weight(self) -> int:
+        """Bytes that this session takes while warm, about."""
+        state = self.session.state
+        return 4_096 + (state.history.size if state is not None else 0)
+
+    def _append(self, order: fx.Append) -> None:
+        row = row_of(self.key, order.version, order.entry, self._house.nonce())
+        self._append_row, self._pending = row, order.entry
+        self._append_s = self._house.clock_s()
+        self._house.commit.append(row, self._verdict)
+
+    def _verdict(self, verdict: Verdict) -> None:
+        """The answer to the append in flight."""
+        if self.dead:
+            return
+        entry, row = self._pending, self._append_row
+        assert entry is not None and row is not None
+        self._pending = self._append_row = None
+        if verdict is Verdict.APPLIED:
+            self._applied(entry, row)
+        elif verdict is Verdict.KNOWN:
+            self._house.metrics.count("known")
+            self._tell(self.session.known(self._house.clock_ms()))
+        else:
+            self._house.metrics.count("collisions")
+            self._house.spawn(self._collided(), f"collision {self.key}")
+
+    def _applied(self, entry: Entry, row: Row) -> None:
+        self.tail_bytes += row.size
+        took_s = self._house.clock_s() - self._append_s
+        if isinstance(entry, Finish):
+            self._finished(entry, took_s)
+        elif isinstance(entry, Claim):
+            self._house.metrics.hops["claim"].observe(took_s)
+        elif isinstance(entry, Step) and self._steps:
+            durable = self._steps.popleft()
+            if not durable.done():
+                durable.set_result(None)
+        elif isinstance(entry, Settle):
+            self._house.metrics.count("turns", entry.outcome)
+        orders = self.session.applied(self._house.clock_ms())
+        self._list(closed=isinstance(entry, Close))
+        self._tell(orders)
+        if isinstance(entry, Finish) and entry.claim is None:
+            self._snapshot()
+
+    def _finished(self, entry: Finish, took_s: float) -> None:
+        """A turn is over: counted, booked, logged."""
+        house, state = self._house, self.session.state
+        house.metrics.hops["finish"].observe(took_s)
+        house.metrics.count("turns", entry.outcome)
+        receipt = entry.receipt
+        if receipt is None or state is None:
+            return
+        house.outbox.receipt(receipt)
+        house.metrics.hops["queue"].observe(receipt.hops.queue_us / 1e6)
+        house.metrics.hops["run"].observe((receipt.hops.model_us + receipt.hops.agent_us) / 1e6)
+        if receipt.model_calls:
+            house.count_models(receipt)
+        house.turn_log.ended(
+            {
+                "session": receipt.session,
+                "tenant": receipt.tenant,
+                "turn": entry.turn,
+                "attempt": entry.attempt,
+                "version": state.version + 1,
+                "outcome": entry.outcome,
+                "queue_us": receipt.hops.queue_us,
+                "model_us": receipt.hops.model_us,
+                "agent_us": receipt.hops.agent_us,
+                "finish_us": int(took_s * 1e6),
+            }
+        )
+
+    # ---- questions that take a while
+
+    def _load(self, _: fx.Load) -> None:
+        self._house.spawn(self._loaded(), f"load {self.key}")
+
+    async def _loaded(self) -> None:
+        loaded = await self._patiently(lambda: load(self._house.store, self.key))
+        if self.dead or loaded is None:
+            return
+        self.saved = loaded.saved
+        self.tail_bytes = loaded.tail_bytes
+        self._tell(self.session.loaded(loaded.state, self._house.clock_ms()))
+
+    def _look(self, _: fx.Look) -> None:
+        self._house.spawn(self._looked(), f"look {self.key}")
+
+    async def _looked(self) -> None:
+        state = self._state()
+        journal = self._house.store.journal
+        if await self._patiently(lambda: journal.exists(self.key, state.version + 1)):
+            newer = await self._patiently(lambda: read_on(self._house.store, self.key, state))
+            state = newer if newer is not None else state
+        if not self.dead:
+            self._tell(self.session.looked(state, self._house.clock_ms()))
+
+    def _find(self, order: fx.Find) -> None:
+        self._house.spawn(self._found(order.turn), f"find {self.key}")
+
+    async def _found(self, turn: str) -> None:
+        journal = self._house.store.journal
+        version = await self._patiently(lambda: journal.introduced(self.key, turn))
+        if not self.dead:
+            self._tell(self.session.found(turn, version is not None, self._house.clock_ms()))
+
+    def _prove(self, _: fx.Prove) -> None:
+        self._house.spawn(self._proved(), f"prove {self.key}")
+
+    async def _proved(self) -> None:
+        if await self._house.prove(self.partition) and not self.dead:
+            self._tell(self.session.proved(self._house.clock_ms()))
+
+    async def _collided(self) -> None:
+        """Read on from the version we had, then prove that we are still a member, before anything is appended."""
+        state = await self._patiently(lambda: read_on(self._house.store, self.key, self._state()))
+        if self.dead or state is None or not await self._house.prove(self.partition) or self.dead:
+            return
+        self._tell(self.session.collided(state, self._house.clock_ms()))
+
+    def _wipe(self, order: fx.Wipe) -> None:
+        self._house.spawn(self._wiped(order.version), f"wipe {self.key}")
+
+    async def _wiped(self, version: int) -> None:
+        """Unset what the closed session held; the next life builds its own agent."""
+        await self._patiently(lambda: self._house.store.snapshots.forget(self.key))
+        await self._patiently(lambda: self._house.store.journal.unset(self.key, version))
+        self.saved, self.tail_bytes = Saved(), 0
+        self._agent = self._spec = None
+        if not self.dead:
+            self._tell(self.session.wiped(self._house.clock_ms()))
+
+    def _republish(self, order: fx.Republish) -> None:
+        self._house.spawn(self._republished(order), f"republish {self.key}")
+
+    async def _republished(self, order: fx.Republish) -> None:
+        """The verbatim frame of a turn that is over; nothing where a CLOSE took its content."""
+        journal = self._house.store.journal
+        ended = await self._patiently(lambda: terminal_of(journal, self.key, order.turn))
+        if self.dead:
+            return
+        if ended is None or ended.frame is None:
+            self._published(order.turn)
+        else:
+            self._house.outbox.frame(
+                self.key, ended.frame.encode(), order.to, lambda: self._published(order.turn)
+            )
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Repeat a read until the store answers; None once the session is lost."""
+        while not self.dead:
+            try:
+                return await call()
+            except StoreUnavailable:
+                await asyncio.sleep(_RETRY_S)
+        return None
+
+    # ---- running
+
+    def _start(self, _: fx.Start) -> None:
+        """Build the agent where it is not warm, then run it."""
+        state = self._state()
+        assert state.open is not None
+        self._start_s = self._house.clock_s()
+        names: dict[str, object] = {
+            "session": split_key(self.key)[1],
+            "turn": state.open.turn,
+            "attempt": state.open.attempt,
+            "version": state.version,
+            "worker": self._house.worker,
+        }
+        self._house.turn_log.started(names)
+        self._house.metrics.count("turns_started")
+        if state.open.attempt > 1:
+            self._house.metrics.count("takeovers")
+        if self._agent is None:
+            self._house.spawn(self._build(state), f"build {self.key}")
+        else:
+            self._execute(state, self._agent)
+
+    async def _build(self, state: State) -> None:
+        assert state.opened is not None
+        try:
+            spec = self._house.registry.get(state.opened.agent)
+            self._agent = await self._house.builder.build(spec, self._info(state))
+            self._spec = spec
+        except Refusal as refusal:
+            return self._unbuilt(state, refusal.code, refusal.text)
+        except Exception as error:  # noqa: BLE001: whatever an author's builder raises ends the turn, typed
+            return self._unbuilt(state, getattr(error, "code", Code.AGENT_ERROR), str(error))
+        if self._still(state):
+            self._execute(state, self._agent)
+        return None
+
+    def _unbuilt(self, state: State, code: Code, text: str) -> None:
+        if self._still(state):
+            self._ended(Result("failed", code=code, message=text[:500]))
+
+    def _still(self, state: State) -> bool:
+        """The turn for which a build was begun is still the one that runs here."""
+        now = self.session.state
+        if self.dead or now is None or now.open is None or state.open is None:
+            return False
+        same = (now.open.turn, now.open.attempt) == (state.open.turn, state.open.attempt)
+        return same and self.session.running == now.open.turn
+
+    def _info(self, state: State) -> SessionInfo:
+        assert state.opened is not None
+        tenant, session = split_key(self.key)
+        return SessionInfo(tenant, session, state.opened.user, state.opened.agent, state.opened.agent_version)
+
+    def _execute(self, state: State, agent: Agent) -> None:
+        assert state.open is not None
+        info = self._info(state)
+        ids = FrameIds(
+            tenant=info.tenant,
+            session=info.session,
+            turn=state.open.turn,
+            attempt=state.open.attempt,
+            agent=info.agent,
+            agent_version=info.agent_version,
+            worker=self._house.worker,
+            journal_version=state.version,
+        )
+        emitter = Emitter(
+            ids,
+            self._emit,
+            clock_ms=self._house.clock_ms,
+            call_later=self._house.call_later,
+            delta_ms=self._house.delta_ms,
+        )
+        job = Job(info=info, turn=state.open, history=state.history, agent=agent, emitter=emitter, link=self)
+        if self._spec is not None:
+            job.max_reply_bytes, job.max_steps = self._spec.max_reply_bytes, self._spec.max_steps
+        self._emitter = emitter
+        self._run = self._house.executor.start(job, self._ended)
+
+    def _emit(self, raw: bytes) -> None:
+        """A provisional frame of the running turn."""
+        turn = self.session.running
+        if turn is not None and not self.dead:
+            self._house.outbox.frame(self.key, raw, self.session.destinations(turn))
+
+    def _ended(self, result: Result) -> None:
+        self._run = self._emitter = None
+        self._fail_steps()
+        if not self.dead:
+            self.session.allow_merge(self._house.slots.waiting == 0 and not self._snapshot_near())
+            self._tell(self.session.ended(result, self._house.clock_ms()))
+
+    def _stop(self, order: fx.Stop) -> None:
+        if self._run is not None:
+            self._run.stop(order.by)
+        else:
+            self._ended(Result("cancelled", by=order.by))
+
+    def _abandon(self, _: fx.Abandon) -> None:
+        self._drop_run()
+
+    def _drop_run(self) -> None:
+        run, self._run, self._emitter = self._run, None, None
+        if run is not None:
+            run.abandon()
+        self._fail_steps()
+
+    def _fail_steps(self) -> None:
+        while self._steps:
+            durable = self._steps.popleft()
+            if not durable.done():
+                durable.set_exception(TurnLost())
+                durable.exception()
+
+    # ---- slots, publishing, marking
+
+    def _want_slot(self, _: fx.WantSlot) -> None:
+        self._house.slots.want(self)
+
+    def _free_slot(self, _: fx.FreeSlot) -> None:
+        self._house.slots.give_back(self.key)
+
+    def _publish(self, order: fx.Publish) -> None:
+        since_s = self._house.clock_s()
+
+        def acked() -> None:
+            self._house.metrics.hops["publish"].observe(self._house.clock_s() - since_s)
+            self._published(order.turn)
+
+        self._house.outbox.frame(self.key, order.frame.encode(), order.to, acked)
+
+    def _published(self, turn: str) -> None:
+        if not self.dead:
+            self._tell(self.session.published(turn, self._house.clock_ms()))
+
+    def _reply(self, order: fx.Reply) -> None:
+        def acked() -> None:
+            if not self.dead:
+                self._tell(self.session.replied(order.trigger, self._house.clock_ms()))
+
+        self._house.outbox.ack(self.key, order.ack, order.trigger.reply_to, acked)
+
+    def _acknowledge(self, order: fx.Acknowledge) -> None:
+        self._house.mark(order.trigger)
+
+    def _refuse(self, order: fx.Refuse) -> None:
+        self._house.refuse_turn(order.record, order.trigger, order.code, order.text)
+
+    def _dead_letter(self, order: fx.DeadLetterTurn) -> None:
+        house = self._house
+        letter = DeadLetter(
+            code=order.code, reason=order.text, topic=TURNS, partition=self.partition.number, offset=-1, attempts=3
+        )
+        house.outbox.poison(self.key, order.turn.encode(), letter)
+
+    # ---- what is derived
+
+    def _list(self, *, closed: bool) -> None:
+        """Tell the directory: a new session or a closed one soon, others now and then."""
+        state = self._state()
+        if closed or (state.opened is not None and self._house.clock_ms() - self.listed_ms > self._house.relist_ms):
+            self.listed_ms = 0 if closed else self._house.clock_ms()
+            self._house.list_session(self.key, state)
+
+    def _snapshot_near(self) -> bool:
+        return snapshot_due(self._state()._replace(open=None), self.saved, self.tail_bytes, self._house.snapshot_bytes)
+
+    def _snapshot(self) -> None:
+        state = self._state()
+        if not self._saving and snapshot_due(state, self.saved, self.tail_bytes, self._house.snapshot_bytes):
+            self._saving = True
+            self._house.spawn(self._save(state, self.tail_bytes), f"snapshot {self.key}")
+
+    async def _save(self, state: State, covered: int) -> None:
+        snapshot, chunks, saved = snapshot_write(state, self.saved)
+        try:
+            await self._house.store.snapshots.save(self.key, snapshot, chunks)
+        except StoreUnavailable:
+            return
+        finally:
+            self._saving = False
+        if not self.dead and self._state().base == state.base:
+            self.saved = saved
+            self.tail_bytes -= covered
+            self._house.metrics.count("snapshots")
+
+    def _state(self) -> State:
+        assert self.session.state is not None
+        return self.session.state
+
+    _ACTS: ClassVar[dict[type, Callable[[Actor, Any], None]]] = {
+        fx.Load: _load,
+        fx.Look: _look,
+        fx.Prove: _prove,
+        fx.Find: _find,
+        fx.Append: _append,
+        fx.Wipe: _wipe,
+        fx.Start: _start,
+        fx.Stop: _stop,
+        fx.Abandon: _abandon,
+        fx.WantSlot: _want_slot,
+        fx.FreeSlot: _free_slot,
+        fx.Publish: _publish,
+        fx.Republish: _republish,
+        fx.Reply: _reply,
+        fx.Acknowledge: _acknowledge,
+        fx.Refuse: _refuse,
+        fx.DeadLetterTurn: _dead_letter,
+    }
+
+
+def _ignore(verdict: Verdict) -> None:
+    """A RELEASE that collides loses nothing."""
+
+

@@ -1,0 +1,225 @@
+"""The assistant's side of one turn while it grows, and what its user has seen of it. Knows no model and no journal.
+
+What the user saw is kept equal to the answer: text that they hold already (an attempt that is replayed) is not sent
+again, text that they hold and that is no part of the answer any more is withdrawn with a `reset`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from schemas.codes import Code
+from schemas.errors import TerminalError
+from schemas.history import HistoryItem, ToolCall
+from schemas.ids import message_id
+from schemas.parts import Part, TextPart
+from workers.emitter import Emitter, Kind
+
+
+def clean(text: str) -> str:
+    """`text` without lone surrogates, which no encoder takes."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def json_bytes(text: str) -> int:
+    """Bytes of `text` inside a frame."""
+    return len(orjson.dumps(text)) - 2
+
+
+@dataclass(slots=True)
+class _Message:
+    id: str
+    texts: list[str] = field(default_factory=list)
+    calls: tuple[ToolCall, ...] = ()
+    by_model: bool = False
+    reasoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolAnswer:
+    id: str
+    call: str
+    parts: tuple[Part, ...]
+
+
+class Answer:
+    """The messages of one turn, numbered from 1 in the order in which they began (0 is the user's).
+
+    `step`: the last durable one, -1 before the first. Raises TerminalError(too_large) beyond `max_bytes` of JSON text.
+    """
+
+    __slots__ = ("_ahead", "_bytes", "_count", "_emitter", "_items", "_journaled", "_max_bytes", "_turn", "step")
+
+    def __init__(self, turn: str, emitter: Emitter, max_bytes: int) -> None:
+        self.step = -1
+        self._turn = turn
+        self._emitter = emitter
+        self._max_bytes = max_bytes
+        self._items: list[_Message | _ToolAnswer] = []
+        self._count = 0
+        self._bytes = 0
+        self._ahead = ""
+        self._journaled = 0
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(["".join(item.texts) for item in self._items if isinstance(item, _Message)])
+
+    def resume(self, text: str, step: int) -> None:
+        """A later attempt begins: the user is told that the answer so far is `text`, up to durable step `step`."""
+        self._ahead = text
+        self._emitter.reset("attempt", step, text)
+
+    def say(self, text: str) -> None:
+        """Text of the agent's own."""
+        last = self._items[-1] if self._items else None
+        message = last if isinstance(last, _Message) and not last.by_model else self._begin(by_model=False)
+        self._add(message, text)
+
+    def open(self) -> str:
+        """A model begins a message: its id."""
+        return self._begin(by_model=True).id
+
+    def grow(self, text: str) -> None:
+        """More text of the message that was opened last."""
+        self._add(self._open_message(), text)
+
+    def reason(self, text: str) -> None:
+        """Reasoning of the message that was opened last: shown, never part of the answer."""
+        message = self._open_message()
+        message.reasoned = True
+        self._emitter.delta(message.id, clean(text), "reasoning")
+
+    def void(self) -> None:
+        """The model starts the open message over: what was shown of it is withdrawn."""
+        message = self._open_message()
+        if message.texts or message.reasoned:
+            self._bytes -= sum(map(json_bytes, message.texts))
+            message.texts.clear()
+            message.reasoned = False
+            self._emitter.reset("retry", self.step, self.text)
+
+    def ask(self, calls: tuple[ToolCall, ...]) -> None:
+        """The open message asks for tool calls."""
+        self._open_message().calls = calls
+
+    def tool_answer(self, call: str, parts: tuple[Part, ...]) -> None:
+        """The result of a call. One that no message of this turn asked for is not kept."""
+        asked = {item.call for message in self._items if isinstance(message, _Message) for item in message.calls}
+        if call in asked:
+            self._count += 1
+            self._items.append(_ToolAnswer(message_id(self._turn, self._count), call, parts))
+
+    def unjournaled(self) -> str:
+        """The text since the last step that took it along (`taken`)."""
+        return self.text[self._journaled :]
+
+    def taken(self, step: int) -> None:
+        """Durable step `step` holds the text up to here."""
+        self.step = max(self.step, step)
+        self._journaled = sum(len(text) for item in self._items if isinstance(item, _Message) for text in item.texts)
+
+    def in_step(self) -> None:
+        """What the user holds of an earlier attempt and the agent did not say this time is withdrawn."""
+        if self._ahead:
+            self._ahead = ""
+            self._emitter.reset("changed", self.step, self.text)
+
+    def finish(self, text: str | None) -> str:
+        """The whole answer: `text`, or what was shown where it is None."""
+        self.in_step()
+        shown = self.text
+        if text is None or text == shown:
+            return shown
+        text = clean(text)
+        if json_bytes(text) > self._max_bytes:
+            self._too_large(json_bytes(text))
+        if not shown:
+            self._begin(by_model=False).texts.append(text)
+        elif text.startswith(shown):
+            self.say(text[len(shown) :])
+        else:
+            self._replace(text)
+        return text
+
+    def items(self, at_ms: int, *, partial: bool) -> tuple[HistoryItem, ...]:
+        """The messages as they are stored: no call without its result, nothing empty."""
+        answered = {item.call for item in self._items if isinstance(item, _ToolAnswer)}
+        made = (self._item(item, answered, at_ms, partial=partial) for item in self._items)
+        return tuple(item for item in made if item is not None)
+
+    def _item(
+        self, item: _Message | _ToolAnswer, answered: set[str], at_ms: int, *, partial: bool
+    ) -> HistoryItem | None:
+        if isinstance(item, _ToolAnswer):
+            return HistoryItem(
+                id=item.id, turn=self._turn, role="tool", parts=item.parts, at_ms=at_ms, call=item.call, partial=partial
+            )
+        text = "".join(item.texts)
+        calls = tuple(call for call in item.calls if call.call in answered) if item.calls else ()
+        if not text and not calls:
+            return None
+        parts = (TextPart(text=text),) if text else ()
+        return HistoryItem(
+            id=item.id, turn=self._turn, role="assistant", parts=parts, at_ms=at_ms, calls=calls, partial=partial
+        )
+
+    def _begin(self, *, by_model: bool) -> _Message:
+        self._count += 1
+        message = _Message(message_id(self._turn, self._count), by_model=by_model)
+        self._items.append(message)
+        return message
+
+    def _open_message(self) -> _Message:
+        for item in reversed(self._items):
+            if isinstance(item, _Message) and item.by_model:
+                return item
+        return self._begin(by_model=True)
+
+    def _add(self, message: _Message, text: str) -> None:
+        if not text:
+            return
+        text = clean(text)
+        bytes_ = json_bytes(text)
+        if self._bytes + bytes_ > self._max_bytes:
+            self._too_large(self._bytes + bytes_)
+        self._bytes += bytes_
+        message.texts.append(text)
+        self._show(message.id, text)
+
+    def _show(self, message: str, text: str) -> None:
+        ahead = self._ahead
+        if not ahead:
+            self._emitter.delta(message, text)
+        elif ahead.startswith(text):
+            self._ahead = ahead[len(text) :]
+        elif text.startswith(ahead):
+            self._ahead = ""
+            self._emitter.delta(message, text[len(ahead) :])
+        else:
+            self._ahead = ""
+            self._emitter.reset("changed", self.step, self.text)
+
+    def _replace(self, text: str) -> None:
+        for item in self._items:
+            if isinstance(item, _Message):
+                item.texts.clear()
+        self._begin(by_model=False).texts.append(text)
+        self._emitter.reset("replaced", self.step, text)
+
+    def _too_large(self, bytes_: int) -> None:
+        raise TerminalError(
+            Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON or more, at most {self._max_bytes} are delivered"
+        )
+
+
+__all__ = ["Answer", "Kind", "clean", "json_bytes"]

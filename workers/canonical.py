@@ -1,0 +1,48 @@
+"""JSON as steps keep it: one form for one value, so that a replay compares and answers equal. Knows nothing of steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pydantic import JsonValue
+
+from schemas.codes import Code
+from schemas.errors import TerminalError
+from schemas.limits import Limits, Refusal, check_json
+
+# Larger payloads go to the file store with a later issue.
+MAX_STEP_BYTES = 262_144
+_LIMITS = Limits(depth=64, nodes=100_000)
+
+
+def canonical(value: object, what: str) -> str:
+    """The one JSON text of a value: keys sorted, no spaces. Raises TerminalError(agent_error) where it is no JSON."""
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TerminalError(Code.AGENT_ERROR, f"{what} is not JSON: {error}") from None
+    return text
+
+
+def plain(value: object, what: str, max_bytes: int = MAX_STEP_BYTES) -> JsonValue:
+    """`value` as it comes back from the journal. Raises TerminalError: `agent_error` where it is no JSON or nested too
+    deeply, `too_large` beyond `max_bytes`.
+    """
+    if value is None or value is True or value is False:
+        return value
+    text = canonical(value, what)
+    if len(text) > max_bytes or len(text.encode()) > max_bytes:
+        raise TerminalError(Code.TOO_LARGE, f"{what} has {len(text)} characters of JSON, at most {max_bytes} bytes")
+    result: JsonValue = json.loads(text)
+    try:
+        check_json(result, limits=_LIMITS, what=what)
+    except Refusal as error:
+        raise TerminalError(Code.AGENT_ERROR, error.text) from None
+    return result
+
+
+def digest_of(value: object, what: str) -> str:
+    """32 hex digits over the canonical JSON."""
+    return hashlib.sha256(canonical(value, what).encode()).hexdigest()[:32]

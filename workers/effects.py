@@ -1,0 +1,176 @@
+"""What a session's decisions ask for and get answered: plain values. Knows nothing of who carries them out.
+
+A question (`Load` `Look` `Prove` `Find` `Append` `Wipe`) is answered by exactly one call of the session's method named
+in its docstring; a session has at most one question open. The other effects are orders.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from schemas.codec import ControlRecord, TurnRecord
+from schemas.codes import Code
+from schemas.entries import Entry
+from schemas.frames import Ack, CancelledBy
+
+
+class Trigger:
+    """What asked for work and is acknowledged when that work is done.
+
+    `mark`: whose tracker takes the mark; `waits`: for how many publications it still waits.
+    """
+
+    __slots__ = ("mark", "offset", "partition", "reply_to", "stream", "waits")
+
+    def __init__(self, stream: str, partition: int, offset: int, *, reply_to: str | None, mark: object = None) -> None:
+        self.stream = stream
+        self.partition = partition
+        self.offset = offset
+        self.reply_to = reply_to
+        self.mark = mark
+        self.waits = 0
+
+    def __repr__(self) -> str:
+        return f"Trigger({self.stream}/{self.partition}@{self.offset}, waits={self.waits})"
+
+
+class Mail(NamedTuple):
+    """A turn that waits. `digest`: what its content is compared by; `agent`: what it asks for, None: the session's."""
+
+    record: TurnRecord
+    digest: str
+    deadline_ms: int
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def user(self) -> str:
+        return self.record.turn.user
+
+
+class Op(NamedTuple):
+    """A control op that waits, with its trigger."""
+
+    record: ControlRecord
+    trigger: Trigger
+
+
+class Load(NamedTuple):
+    """Fold the session from the store. Answer: `loaded(state)`."""
+
+
+class Look(NamedTuple):
+    """Look for version n+1 (linearizable) and read on. Answer: `looked(state)`."""
+
+
+class Prove(NamedTuple):
+    """Prove membership of the group. Answer: `proved()`; not proved: the partition is given up, no answer."""
+
+
+class Find(NamedTuple):
+    """Whether the store knows a turn that the state has forgotten. Answer: `found(turn, known)`."""
+
+    turn: str
+
+
+class Append(NamedTuple):
+    """Insert `entry` as `version`. Answer: `applied()`, `collided(state)` or `known()`."""
+
+    version: int
+    entry: Entry
+
+
+class Wipe(NamedTuple):
+    """Unset the content of all rows below `version`, forget snapshots. Answer: `wiped()`."""
+
+    version: int
+
+
+class Start(NamedTuple):
+    """Run the agent on the open turn. Later: `ended(result)`."""
+
+
+class Stop(NamedTuple):
+    """End the running turn as cancelled, keep what was shown. Later: `ended(result)`."""
+
+    by: CancelledBy
+
+
+class Abandon(NamedTuple):
+    """Drop the running task: it is not ours any more. No answer."""
+
+
+class WantSlot(NamedTuple):
+    """Queue for a slot. Later: `granted()`."""
+
+
+class FreeSlot(NamedTuple):
+    """The slot is free again (or no longer wanted)."""
+
+
+class Publish(NamedTuple):
+    """Publish the terminal frame of `turn`, verbatim, to every place in `to`. Later: `published(turn)`."""
+
+    turn: str
+    frame: str
+    to: frozenset[str | None]
+
+
+class Republish(NamedTuple):
+    """Read the terminal frame of `turn` from the journal and publish it. Later: `published(turn)`."""
+
+    turn: str
+    to: frozenset[str | None]
+
+
+class Reply(NamedTuple):
+    """Publish the ack of a control op. Later: `replied(trigger)`."""
+
+    ack: Ack
+    trigger: Trigger
+
+
+class Acknowledge(NamedTuple):
+    """Mark the trigger."""
+
+    trigger: Trigger
+
+
+class Refuse(NamedTuple):
+    """A dead letter and a `refused` frame for this record, then its mark."""
+
+    record: TurnRecord
+    trigger: Trigger
+    code: Code
+    text: str
+
+
+class DeadLetterTurn(NamedTuple):
+    """A dead letter for a turn that ended by its own fault (it has its outcome in the journal as well)."""
+
+    turn: str
+    code: Code
+    text: str
+
+
+Effect = (
+    Load
+    | Look
+    | Prove
+    | Find
+    | Append
+    | Wipe
+    | Start
+    | Stop
+    | Abandon
+    | WantSlot
+    | FreeSlot
+    | Publish
+    | Republish
+    | Reply
+    | Acknowledge
+    | Refuse
+    | DeadLetterTurn
+)

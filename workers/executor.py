@@ -1,0 +1,311 @@
+"""Runs one turn through its agent, whatever the agent is, to exactly one result. Knows no journal, broker or socket.
+
+Order of effects at the end of a turn: (1) the outcome is decided, (2) text that waits is sent and the terminal frame's
+number is taken, (3) emitter and context are closed, (4) `done` is called, once. An abandoned turn does only (3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from schemas.codes import Code
+from schemas.errors import RetryableError, TerminalError
+from schemas.frames import CancelledBy
+from workers.agent import AgentTurn, Reply
+from workers.answer import json_bytes
+from workers.context import Context, Services
+from workers.emitter import CallLater, Handle
+from workers.job import Job, TurnLink, TurnLost
+from workers.result import Result
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[Result], None]
+# A wall clock may step: a deadline is looked at again at least this often.
+_LOOK_AGAIN_S = 30.0
+_MESSAGE_CHARS = 500
+
+
+class Executor:
+    """Starts turns. `call_later`: the loop's; `stop_s`: how long a stopped agent may take before its turn is ended
+    without it; `fatal`: told when `done` itself raised (an error of ours that nobody else would read).
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        call_later: CallLater,
+        stop_s: float = 1.0,
+        announce_s: float = 0.005,
+        fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.services = services
+        self.call_later = call_later
+        self.stop_s = stop_s
+        self.running: set[RunningTurn] = set()
+        self.strays = 0
+        self._announce_s = announce_s
+        self._fatal = fatal
+        self._young: list[RunningTurn] = []
+        self._new: list[RunningTurn] = []
+        self._ticking = False
+
+    def start(self, job: Job, done: Done) -> RunningTurn:
+        """Run `job` in a task of its own; `done` is called on this loop, after `start` has returned."""
+        running = RunningTurn(self, job, done)
+        self.running.add(running)
+        self._new.append(running)
+        if not self._ticking:
+            self._ticking = True
+            self.call_later(self._announce_s, self._tick)
+        return running
+
+    def fail(self, error: BaseException) -> None:
+        """`done` raised."""
+        log.critical("a turn's result could not be handed over", exc_info=error)
+        if self._fatal is not None:
+            self._fatal(error)
+
+    def _tick(self) -> None:
+        """Turns that did not end at once are announced, and get a timer for their deadline: most need neither."""
+        for running in self._young:
+            running.settle_in()
+        self._young, self._new = self._new, []
+        self._ticking = bool(self._young)
+        if self._ticking:
+            self.call_later(self._announce_s, self._tick)
+
+
+class RunningTurn:
+    """One turn that runs. After `done` was called, or `abandon`, every method does nothing."""
+
+    __slots__ = (
+        "_context",
+        "_done",
+        "_entered",
+        "_executor",
+        "_job",
+        "_over",
+        "_started_ns",
+        "_stop",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(self, executor: Executor, job: Job, done: Done) -> None:
+        self._executor = executor
+        self._job = job
+        self._done = done
+        self._over = False
+        self._entered = False
+        self._stray = False
+        self._stop: CancelledBy | Literal["deadline"] | None = None
+        self._timer: Handle | None = None
+        self._started_ns = time.perf_counter_ns()
+        self._context = Context(job, executor.services)
+        turn = job.turn
+        if turn.deadline_ms <= executor.services.clock_ms():
+            self._stop = "deadline"
+            self._task: asyncio.Task[None] | None = None
+            executor.call_later(0, self._finish_stopped)
+            return
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"turn {job.info.session}~{turn.turn}")
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return self._context.answer.text
+
+    @property
+    def over(self) -> bool:
+        return self._over
+
+    def stop(self, by: CancelledBy) -> None:
+        """End the turn as cancelled; what was shown is kept. `done` follows within `stop_s`, whatever the agent does."""
+        self._stop_for(by)
+
+    def abandon(self) -> None:
+        """The session is lost: end the task; no frame, no result, no entry."""
+        if not self._over:
+            self._close()
+            if self._task is not None and not self._task.done():
+                self._task.cancel()
+                self._timer = self._executor.call_later(self._executor.stop_s, self._give_up)
+            if not self._entered:
+                self._left()
+
+    def settle_in(self) -> None:
+        """The turn takes a while: tell its user, and watch its deadline."""
+        if not self._over and self._stop is None:
+            self._job.emitter.announce()
+            self._watch()
+
+    def _watch(self) -> None:
+        left_ms = self._job.turn.deadline_ms - self._executor.services.clock_ms()
+        if left_ms <= 0:
+            self._stop_for("deadline")
+        else:
+            self._timer = self._executor.call_later(min(left_ms / 1000, _LOOK_AGAIN_S), self._watch)
+
+    def _stop_for(self, why: CancelledBy | Literal["deadline"]) -> None:
+        if self._over or self._stop is not None or self._task is None:
+            return
+        self._stop = why
+        self._task.cancel()
+        self._set_timer(0 if not self._entered else self._executor.stop_s, self._give_up)
+
+    def _give_up(self) -> None:
+        """The task did not end: it is left to itself, with a closed context."""
+        self._timer = None
+        if self._entered and self._task is not None:
+            self._stray = True
+            self._executor.strays += 1
+            log.warning("the agent does not stop; its turn ends without it", extra=self._names())
+            self._task.cancel()
+        if not self._over:
+            self._finish_stopped()
+
+    async def _run(self) -> None:
+        self._entered = True
+        context = self._context
+        try:
+            context.begin()
+            reply = await self._job.agent.run(context.turn, context)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001: SystemExit of an agent must not end the worker
+            self._raised(error)
+        else:
+            self._returned(reply)
+        finally:
+            self._left()
+
+    def _returned(self, reply: object) -> None:
+        if self._over or self._context.lost:
+            self._ended_late()
+        elif self._stop is not None:
+            log.warning("the agent swallowed its cancellation", extra=self._names())
+            self._finish_stopped()
+        else:
+            try:
+                result = self._completed(reply)
+            except TerminalError as error:
+                result = self._failed(error.code, str(error))
+            self._finish(result)
+
+    def _raised(self, error: BaseException) -> None:
+        if self._over or self._context.lost or isinstance(error, TurnLost):
+            self._ended_late(error)
+        elif self._stop is not None:
+            self._finish_stopped()
+        elif isinstance(error, asyncio.CancelledError) and self._task is not None and self._task.cancelling():
+            self._close()  # the loop is being closed: nobody decided anything about this turn
+        else:
+            self._finish(self._error_result(error))
+
+    def _error_result(self, error: BaseException) -> Result:
+        error = self._context.fault or error
+        if isinstance(error, RetryableError | TerminalError):
+            return self._failed(error.code, str(error) or error.code.value)
+        log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=self._names())
+        first = next(iter(str(error).splitlines()), "")
+        return self._failed(Code.AGENT_ERROR, f"{type(error).__name__}: {first}" if first else type(error).__name__)
+
+    def _completed(self, reply: object) -> Result:
+        context = self._context
+        given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
+        if not isinstance(given, Reply):
+            raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
+        context.settle()
+        data = context.plain(given.data, "data") if given.data is not None else None
+        text = context.answer.finish(given.text)
+        if not text and data is None:
+            raise TerminalError(Code.AGENT_ERROR, "the agent returned nothing: no text, no data, and showed none")
+        self._check_size(text, context.size_of(data))
+        items = context.answer.items(context.now_ms(), partial=False)
+        result = Result("completed", text=text, messages=items, history=items, finish=given.finish, data=data)
+        return self._counted(result)
+
+    def _check_size(self, text: str, data_bytes: int) -> None:
+        most = self._job.max_reply_bytes
+        if 6 * len(text) + data_bytes > most and (bytes_ := json_bytes(text) + data_bytes) > most:
+            raise TerminalError(Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON, at most {most} are delivered")
+
+    def _failed(self, code: Code, message: str) -> Result:
+        return self._counted(self._kept(Result("failed", code=code, message=message[:_MESSAGE_CHARS])))
+
+    def _finish_stopped(self) -> None:
+        if self._stop == "deadline":
+            when = "while the agent ran" if self._entered else "before the agent began"
+            self._finish(self._failed(Code.DEADLINE_EXCEEDED, f"the deadline passed {when}"))
+        else:
+            self._finish(self._counted(self._kept(Result("cancelled", by=self._stop))))
+
+    def _kept(self, result: Result) -> Result:
+        answer = self._context.answer
+        result.text = answer.text
+        result.messages = result.history = answer.items(self._context.now_ms(), partial=True)
+        return result
+
+    def _counted(self, result: Result) -> Result:
+        context = self._context
+        result.usage = context.usage
+        result.model_us = context.model_us
+        result.agent_us = max((time.perf_counter_ns() - self._started_ns) // 1000 - context.model_us, 0)
+        result.model_calls = context.model_calls
+        result.retries = context.retries
+        return result
+
+    def _finish(self, result: Result) -> None:
+        if self._over:
+            return
+        result.seq = self._job.emitter.next_seq()
+        self._close()
+        if not self._entered:
+            self._left()
+        try:
+            self._done(result)
+        except Exception as error:  # noqa: BLE001: an error of ours must be read by somebody
+            self._executor.fail(error)
+
+    def _close(self) -> None:
+        self._over = True
+        self._clear_timer()
+        self._job.emitter.close()
+        self._context.close()
+
+    def _ended_late(self, error: BaseException | None = None) -> None:
+        """The task ended after its turn did, or lost its session: nobody waits for it."""
+        if not self._over:
+            self._close()
+        if error is not None and not isinstance(error, asyncio.CancelledError | TurnLost):
+            log.info("an agent raised after its turn was over", exc_info=error, extra=self._names())
+
+    def _left(self) -> None:
+        """The task is gone."""
+        self._clear_timer()
+        self._executor.running.discard(self)
+        if self._stray:
+            self._stray = False
+            self._executor.strays -= 1
+
+    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        self._clear_timer()
+        self._timer = self._executor.call_later(seconds, call)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _names(self) -> dict[str, object]:
+        turn = self._job.turn
+        return {"session": self._job.info.session, "turn": turn.turn, "attempt": turn.attempt}
+
+
+__all__ = ["AgentTurn", "Done", "Executor", "Job", "Result", "RunningTurn", "TurnLink", "TurnLost"]

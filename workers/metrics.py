@@ -1,0 +1,115 @@
+"""What a worker counts, in one place; docs/metrics.md lists it and a test compares. Knows prometheus-client.
+
+The hot path adds to plain numbers; they become metrics when somebody scrapes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+HOPS = ("queue", "claim", "run", "finish", "publish")
+
+COUNTERS: dict[str, str] = {
+    "turns": "Turns that ended, by outcome",
+    "turns_started": "Attempts that began",
+    "takeovers": "Open turns that were taken over",
+    "collisions": "Appends that met a version somebody else wrote",
+    "known": "Turns that the journal knew already",
+    "refused": "Records that went to the dead letters, by code",
+    "moved": "Records published again to the partition of their key",
+    "duplicates": "Records that came twice within an assignment",
+    "rebalances": "Assignments of the consumer group",
+    "given_up": "Partitions given up because membership was not proved",
+    "controls": "Control ops, by kind",
+    "model_calls": "Model calls",
+    "model_retries": "Model calls that were tried again",
+    "tokens": "Tokens, by kind",
+    "snapshots": "Snapshots written",
+    "expired": "Sessions closed because they were idle",
+    "pool_hits": "Records whose session was warm",
+    "pool_misses": "Records whose session was not warm",
+    "pool_evictions": "Warm sessions dropped, by reason",
+}
+LABELS = {
+    "turns": "outcome",
+    "refused": "code",
+    "controls": "kind",
+    "tokens": "kind",
+    "pool_evictions": "reason",
+}
+GAUGES: dict[str, str] = {
+    "in_flight": "Turns that run",
+    "waiting": "Turns that wait in mailboxes",
+    "slots_free": "Free slots",
+    "partitions": "Partitions owned",
+    "paused": "Partitions paused because mailboxes are full",
+    "lag": "Records not read yet, all partitions",
+    "pool_sessions": "Warm sessions",
+    "pool_bytes": "Bytes of warm sessions, estimated",
+}
+
+
+class Histogram:
+    """A histogram that costs a fraction of a microsecond to feed."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as Prometheus wants them."""
+        running, out = 0, []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            out.append((bound, float(running)))
+        return out
+
+
+class WorkerMetrics(Collector):
+    """The numbers, and how they are shown. `gauges`: read when somebody scrapes."""
+
+    def __init__(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
+        self.hops = {hop: Histogram(SECONDS) for hop in HOPS}
+        self.bulk = Histogram(SIZES)
+        self._gauges = gauges
+
+    def count(self, name: str, label: str = "", by: int = 1) -> None:
+        """Add to a counter of `COUNTERS`."""
+        self.counts[name][label] += by
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text in COUNTERS.items():
+            yield self._counter(name, text)
+        values = self._gauges()
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(f"fleet_worker_{name}", text, value=values.get(name, 0.0))
+        hop = HistogramMetricFamily("fleet_worker_hop_seconds", "Time of a turn by hop", labels=["hop"])
+        for name, histogram in self.hops.items():
+            hop.add_metric([name], histogram.buckets(), histogram.total)
+        yield hop
+        bulk = HistogramMetricFamily("fleet_worker_bulk_rows", "Journal entries in one insert command")
+        bulk.add_metric([], self.bulk.buckets(), self.bulk.total)
+        yield bulk
+
+    def _counter(self, name: str, text: str) -> CounterMetricFamily:
+        label = LABELS.get(name)
+        family = CounterMetricFamily(f"fleet_worker_{name}", text, labels=[label] if label else [])
+        for value, number in self.counts[name].items() or [("", 0)]:
+            if label is None or value:
+                family.add_metric([value] if label else [], number)
+        return family

@@ -1,0 +1,128 @@
+"""What a worker publishes: frames, acks, receipts, dead letters. Knows topics and headers; decides nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from broker.partition import partition_of
+from broker.port import Headers, Outgoing, Publisher, Record
+from schemas.codec import parse_reply_to, reply_to_of
+from schemas.codes import MEANINGS, Code
+from schemas.dead_letter import DeadLetter
+from schemas.frames import Ack, Refused, encode
+from schemas.ids import from_event_id, from_position, legal, split_key
+from schemas.receipt import Receipt
+
+REPLIES, USAGE, DEAD_LETTERS = "agent.replies", "agent.usage", "agent.dead-letters"
+_log = logging.getLogger("fleet.worker")
+
+
+class _Countdown:
+    """Calls `done` after `left` acknowledgements, whatever they say: an error here is one that never passes."""
+
+    __slots__ = ("_done", "_left")
+
+    def __init__(self, left: int, done: Callable[[], None]) -> None:
+        self._left = left
+        self._done = done
+
+    def __call__(self, error: Exception | None) -> None:
+        if error is not None:
+            _log.error("a record can never be published: %s", error)
+        self._left -= 1
+        if self._left == 0:
+            self._done()
+
+
+class Outbox:
+    """One per worker. Frames of a session keep their order as long as they go to one partition."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._replies = publisher.partition_count(REPLIES)
+        self.published = 0
+
+    def frame(self, key: str, raw: bytes, to: Iterable[str | None], done: Callable[[], None] | None = None) -> None:
+        """Publish a frame to every place in `to`; `done` after all acknowledgements."""
+        session = split_key(key)[1].encode()
+        places = [self._place(session, reply_to) for reply_to in to]
+        acked = _Countdown(len(places), done) if done is not None else None
+        for partition, headers in places:
+            self._publisher.publish(Outgoing(REPLIES, session, raw, partition, headers), acked)
+        self.published += len(places)
+
+    def ack(self, key: str, ack: Ack, reply_to: str | None, done: Callable[[], None]) -> None:
+        """Answer a control op."""
+        self.frame(key, encode(ack), (reply_to,), done)
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Book a finished turn; the journal has it as well, so nobody waits for this ack."""
+        raw = receipt.__pydantic_serializer__.to_json(receipt, exclude_none=True)
+        self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), raw))
+
+    def refuse(self, record: Record, stream: str, code: Code, text: str, done: Callable[[], None], now_ms: int) -> None:
+        """A dead letter with the original bytes, and a `refused` frame to whoever asked; then `done`."""
+        letter = DeadLetter(code=code, reason=text, topic=stream, partition=record.partition, offset=record.offset)
+        answers = self._refused_frame(record, code, text, now_ms)
+        acked = _Countdown(1 + len(answers), done)
+        self._dead_letter(record.key, record.value, [*letter.headers(), *_headers(record.headers)], acked)
+        for outgoing in answers:
+            self._publisher.publish(outgoing, acked)
+
+    def poison(self, key: str, value: bytes, letter: DeadLetter) -> None:
+        """A dead letter for a turn that ended by its own fault."""
+        self._dead_letter(split_key(key)[1].encode(), value, letter.headers(), _Countdown(1, lambda: None))
+
+    def move(self, record: Record, stream: str, done: Callable[[], None]) -> None:
+        """Publish a record that lies on the wrong partition to the right one: headers, time and derived id stay."""
+        headers = list(_headers(record.headers))
+        if not any(name == "ce_id" for name, _ in headers):
+            derived = from_position(record.partition, record.offset, record.timestamp)
+            headers.append(("ce_id", derived.encode()))
+        right = partition_of(record.key or b"", self._publisher.partition_count(stream))
+        outgoing = Outgoing(stream, record.key, record.value, right, headers, max(record.timestamp, 0))
+        self._publisher.publish(outgoing, _Countdown(1, done))
+
+    def _dead_letter(
+        self, key: bytes | None, value: bytes | None, headers: Headers, acked: Callable[[Exception | None], None]
+    ) -> None:
+        partition = partition_of(key or b"", self._publisher.partition_count(DEAD_LETTERS))
+        self._publisher.publish(Outgoing(DEAD_LETTERS, key, value, partition, headers), acked)
+
+    def _refused_frame(self, record: Record, code: Code, text: str, now_ms: int) -> list[Outgoing]:
+        reply_to = reply_to_of(record.headers)
+        session = (record.key or b"").decode("ascii", "replace")
+        if reply_to is None and not legal(session):
+            return []
+        frame = Refused(
+            session=session,
+            turn=_turn_of(record),
+            at_ms=now_ms,
+            code=code,
+            message=text[:1_000],
+            retry=MEANINGS[code].retry,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        partition, headers = self._place(session.encode(), reply_to)
+        return [Outgoing(REPLIES, record.key, encode(frame), partition, headers)]
+
+    def _place(self, session: bytes, reply_to: str | None) -> tuple[int, Headers]:
+        if reply_to is not None:
+            partition = parse_reply_to(reply_to)[0]
+            if partition < self._replies:
+                return partition, (("reply_to", reply_to.encode()),)
+        return partition_of(session, self._replies), ()
+
+
+def _headers(headers: Headers) -> Sequence[tuple[str, bytes]]:
+    return [(name, value or b"") for name, value in headers]
+
+
+def _turn_of(record: Record) -> str:
+    """The turn id of a record that could not be read, as far as its headers tell."""
+    for name, value in record.headers:
+        if name == "ce_id" and value:
+            return from_event_id(value.decode("utf-8", "replace"))
+    return from_position(record.partition, record.offset, record.timestamp)

@@ -1,0 +1,162 @@
+"""One attempt's progress: steps numbered, replayed and journaled; what they cost. Knows no agent and no model.
+
+A step that the journal holds is answered from there; the others are appended and durable before they count. Steps are
+numbered in the order in which they begin, so that a replay meets them under the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from schemas.codes import Code
+from schemas.entries import Step
+from schemas.errors import TerminalError
+from schemas.frames import StepDone, Usage
+from workers.answer import Answer
+from workers.job import Job, TurnLost
+
+
+class Progress:
+    """`fault`: why the turn cannot go on, whatever the agent makes of it; `lost`: the session is somebody else's;
+    `closed`: the turn is over. Times in microseconds."""
+
+    __slots__ = (
+        "_held",
+        "_next",
+        "_usage",
+        "answer",
+        "clock_ms",
+        "closed",
+        "fault",
+        "job",
+        "lost",
+        "model_calls",
+        "model_us",
+        "retries",
+    )
+
+    def __init__(self, job: Job, clock_ms: Callable[[], int]) -> None:
+        turn = job.turn
+        self.job = job
+        self.clock_ms = clock_ms
+        self.answer = Answer(turn.turn, job.emitter, job.max_reply_bytes)
+        self.fault: TerminalError | None = None
+        self.lost = False
+        self.closed = False
+        self.model_us = 0
+        self.model_calls = 0
+        self.retries = 0
+        self._next = 0
+        self._usage: dict[tuple[str | None, str], Usage] = {}
+        self._held: dict[int, Step] = {}
+        if turn.attempt > 1:
+            self._resume(turn.steps)
+
+    @property
+    def usage(self) -> tuple[Usage, ...]:
+        """Tokens by provider and model."""
+        return tuple(self._usage.values())
+
+    def check_open(self) -> None:
+        """Raises TurnLost where the turn is over for this context, TerminalError where it cannot go on."""
+        if self.closed or self.lost:
+            raise TurnLost("this turn is over here")
+        if self.fault is not None:
+            raise self.fault
+
+    def take(self, kind: str, name: str, digest: str) -> tuple[int, Step | None]:
+        """The number of the step that begins, and what the journal holds of it. Raises TerminalError where that is
+        another step, or where there are too many."""
+        self.check_open()
+        step = self._next
+        if step >= self.job.max_steps:
+            self._fail(Code.AGENT_ERROR, f"more than {self.job.max_steps} steps in one turn")
+        self._next = step + 1
+        held = self._held.pop(step, None)
+        if held is not None:
+            self._compare(held, kind, name, digest)
+            self.answer.taken(step)
+            self.count(held.usage)
+        return step, held
+
+    async def append(self, step: Step) -> None:
+        """Make `step` durable, then say so. Raises TurnLost."""
+        self.check_open()
+        try:
+            await self.job.link.append_step(step)
+        except TurnLost:
+            self.lost = True
+            raise
+        self.answer.taken(step.step)
+        self.job.emitter.send(StepDone, step=step.step, kind=step.kind, name=step.name)
+
+    def entry(self, step: int, kind: str, name: str, digest: str, *, result: JsonValue, usage: tuple[Usage, ...]) -> Step:
+        """The STEP with the text that was said since the last one."""
+        turn = self.job.turn
+        return Step(
+            at_ms=self.clock_ms(),
+            turn=turn.turn,
+            attempt=turn.attempt,
+            step=step,
+            kind=kind,
+            name=name,
+            digest=digest,
+            result=result,
+            text=self.answer.unjournaled(),
+            usage=usage,
+        )
+
+    def settle(self) -> None:
+        """The agent is done: every step that the journal holds must have been asked for. Raises TerminalError."""
+        if self.fault is not None:
+            raise self.fault
+        if self._held:
+            left = self._held[min(self._held)]
+            self._fail(
+                Code.AGENT_ERROR,
+                f"step {left.step}: the journal holds {left.kind} {left.name!r}, the agent ended without it; "
+                "its code changed under the turn",
+            )
+
+    def count(self, usage: tuple[Usage, ...]) -> None:
+        """Add tokens."""
+        for new in usage:
+            key = (new.provider, new.model)
+            old = self._usage.get(key)
+            self._usage[key] = new if old is None else _sum(old, new)
+
+    def _resume(self, steps: tuple[Step, ...]) -> None:
+        ordered = sorted(steps, key=lambda step: step.step)
+        self._held = {step.step: step for step in ordered}
+        self.answer.resume("".join(step.text for step in steps), ordered[-1].step if ordered else -1)
+
+    def _compare(self, held: Step, kind: str, name: str, digest: str) -> None:
+        if (held.kind, held.name) != (kind, name):
+            wanted = f"{kind} {name!r}"
+            what = f"the journal holds {held.kind} {held.name!r}, the agent now asks for {wanted}"
+        elif held.digest != digest:
+            what = f"{kind} {name!r} has other arguments now ({digest[:8]}) than in the journal ({held.digest[:8]})"
+        else:
+            return
+        self._fail(Code.AGENT_ERROR, f"step {held.step}: {what}; its code changed under the turn")
+
+    def _fail(self, code: Code, text: str) -> None:
+        self.fault = TerminalError(code, text)
+        raise self.fault
+
+
+def _sum(old: Usage, new: Usage) -> Usage:
+    return Usage(
+        provider=old.provider,
+        model=old.model,
+        input_tokens=old.input_tokens + new.input_tokens,
+        output_tokens=old.output_tokens + new.output_tokens,
+        cached_input_tokens=_plus(old.cached_input_tokens, new.cached_input_tokens),
+        reasoning_tokens=_plus(old.reasoning_tokens, new.reasoning_tokens),
+    )
+
+
+def _plus(old: int | None, new: int | None) -> int | None:
+    return None if old is None and new is None else (old or 0) + (new or 0)
