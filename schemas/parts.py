@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, JsonValue, model_validator
 
 from schemas.base import Frozen
 
+_T = TypeVar("_T")
+
+
+def _always(kind: _T) -> Callable[[dict[str, Any]], _T]:
+    """A default that is written even where defaults are left out (entries are stored so): a part without its type
+    cannot be read again. pydantic leaves out plain defaults, and those of factories that take nothing."""
+    return lambda _data: kind
+
 
 class TextPart(Frozen):
-    type: Literal["text"] = "text"
+    type: Literal["text"] = Field(default_factory=_always("text"))
     text: str
 
 
 class FilePart(Frozen):
     """A file: one of `url`, `data` (base64 text) or `file` (an id of the store)."""
 
-    type: Literal["file"] = "file"
+    type: Literal["file"] = Field(default_factory=_always("file"))
     media_type: Annotated[str, Field(min_length=1, max_length=256)]
     url: str | None = None
     data: str | None = None
@@ -32,7 +41,7 @@ class FilePart(Frozen):
 
 
 class DataPart(Frozen):
-    type: Literal["data"] = "data"
+    type: Literal["data"] = Field(default_factory=_always("data"))
     data: JsonValue
 
 
