@@ -139,7 +139,8 @@ def fold_rows(state: State, rows: Iterable[Row]) -> State:
     before, after = listed[:last_close], listed[last_close:]
     hollow = dropped or any(row.body is None for row in before)
     lived = state.version > (state.closed.version if state.closed else 0)
-    left = any(map(has_content, before)) or (lived and not hollow)
+    done = dropped or any(row.body is None and row.kind != "control" for row in before)
+    left = any(map(has_content, before)) or (lived and not done)
     state = _fold_hollow(state, before) if hollow else _fold_plain(state, before)
     state = _fold_plain(state, after[:1])._replace(wiped=not left)
     return _fold_plain(state, after[1:])

@@ -1,0 +1,126 @@
+"""The whole store in memory, for tests and simulation: same answers as MongoDB, no network. Holds nothing on disk.
+
+Deterministic: nothing here waits but the gate, an async hook before and after each operation. A gate that raises
+StoreUnavailable before an operation loses it, after it makes it ambiguous; one that keeps a call's arguments and calls
+`MemoryJournal.apply` later lets a write arrive late.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import replace
+
+from journal.content import has_content, stays
+from journal.gate import Call, Gate, open_gate
+from journal.memory_parts import MemoryDirectory, MemorySnapshots, MemoryTimers
+from journal.port import Directory, Journal, Row, Snapshots, StoreUnavailable, Timers, Verdict
+
+
+class MemoryJournal:
+    """The journal port. `rows`, `turns`: what is stored, for tests that look."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self.gate = gate
+        self.rows: dict[tuple[str, int], Row] = {}
+        self.turns: dict[tuple[str, str], int] = {}
+        self._versions: dict[str, list[int]] = {}
+
+    def apply(self, rows: Sequence[Row]) -> list[Verdict]:
+        """Insert at once, past the gate."""
+        return [self._apply(row) for row in rows]
+
+    async def insert(self, rows: Sequence[Row]) -> list[Verdict]:
+        await self.gate(Call("insert", "before", (rows,)))
+        verdicts = self.apply(rows)
+        await self.gate(Call("insert", "after", (rows,)))
+        return verdicts
+
+    async def read(self, s: str, after: int, limit: int = 1_000) -> list[Row]:
+        await self.gate(Call("read", "before", (s, after, limit)))
+        found = [self.rows[s, v] for v in self._between(s, after, None)[:limit]]
+        await self.gate(Call("read", "after", (s, after, limit)))
+        return found
+
+    async def row(self, s: str, v: int) -> Row | None:
+        await self.gate(Call("row", "before", (s, v)))
+        found = self.rows.get((s, v))
+        await self.gate(Call("row", "after", (s, v)))
+        return found
+
+    async def exists(self, s: str, v: int) -> bool:
+        await self.gate(Call("exists", "before", (s, v)))
+        found = (s, v) in self.rows
+        await self.gate(Call("exists", "after", (s, v)))
+        return found
+
+    async def introduced(self, s: str, turn: str) -> int | None:
+        await self.gate(Call("introduced", "before", (s, turn)))
+        found = self.turns.get((s, turn))
+        await self.gate(Call("introduced", "after", (s, turn)))
+        return found
+
+    async def unset(self, s: str, below: int) -> None:
+        await self.gate(Call("unset", "before", (s, below)))
+        for v in self._between(s, 0, below):
+            row = self.rows[s, v]
+            if has_content(row):
+                self.rows[s, v] = replace(row, body=row.body if stays(row) else None, frames=())
+        await self.gate(Call("unset", "after", (s, below)))
+
+    async def drop(self, s: str, below: int, *, until_ms: int, limit: int) -> int:
+        await self.gate(Call("drop", "before", (s, below, until_ms, limit)))
+        gone = [v for v in self._between(s, 0, below) if self.rows[s, v].at_ms <= until_ms][:limit]
+        for v in gone:
+            turn = self.rows.pop((s, v)).turn
+            if turn is not None:
+                self.turns.pop((s, turn), None)
+            self._versions[s].remove(v)
+        await self.gate(Call("drop", "after", (s, below, until_ms, limit)))
+        return len(gone)
+
+    def _apply(self, row: Row) -> Verdict:
+        if (row.s, row.v) in self.rows:
+            return Verdict.COLLIDED
+        if row.turn is not None and (row.s, row.turn) in self.turns:
+            return Verdict.KNOWN
+        self.rows[row.s, row.v] = row
+        if row.turn is not None:
+            self.turns[row.s, row.turn] = row.v
+        bisect.insort(self._versions.setdefault(row.s, []), row.v)
+        return Verdict.APPLIED
+
+    def _between(self, s: str, after: int, below: int | None) -> list[int]:
+        versions = self._versions.get(s, [])
+        start = bisect.bisect_right(versions, after)
+        return versions[start:] if below is None else versions[start : bisect.bisect_left(versions, below)]
+
+
+class MemoryStore:
+    """Everything of the store port in this process. `gate` sees the journal's operations, `ping` and `recorded`."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self._gate = gate
+        self._recorded: dict[str, str] = {}
+        self.log = MemoryJournal(gate)
+        self.journal: Journal = self.log
+        self.snapshots: Snapshots = MemorySnapshots(gate)
+        self.directory: Directory = MemoryDirectory(gate)
+        self.timers: Timers = MemoryTimers(gate)
+
+    async def start(self) -> None:
+        await self._gate(Call("start", "before", ()))
+
+    async def ping(self) -> bool:
+        try:
+            await self._gate(Call("ping", "before", ()))
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def recorded(self, name: str, value: str) -> str:
+        await self._gate(Call("recorded", "before", (name, value)))
+        return self._recorded.setdefault(name, value)
+
+    async def stop(self) -> None:
+        await self._gate(Call("stop", "before", ()))

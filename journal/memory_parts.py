@@ -1,0 +1,121 @@
+"""Snapshots, directory and timers in memory: the parts of the twin beside its journal. They hold nothing on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from journal.gate import Call, Gate, open_gate
+from journal.paging import token_of, where_of
+from journal.port import Listed, Timer
+from schemas.snapshot import Chunk, Snapshot
+
+
+class MemorySnapshots:
+    """The snapshots port. Stores JSON text, as the real one does. `written`: bytes so far, for tests of cost."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self.gate = gate
+        self.written = 0
+        self._snapshots: dict[str, tuple[int, str]] = {}
+        self._chunks: dict[str, dict[tuple[int, int], str]] = {}
+
+    async def load(self, s: str) -> Snapshot | None:
+        await self.gate(Call("snapshots.load", "before", (s,)))
+        stored = self._snapshots.get(s)
+        return None if stored is None else Snapshot.model_validate_json(stored[1])
+
+    async def chunks(self, s: str, base: int, count: int) -> list[Chunk]:
+        await self.gate(Call("snapshots.chunks", "before", (s, base, count)))
+        stored = self._chunks.get(s, {})
+        found = sorted(key for key in stored if key[0] == base and key[1] < count)
+        return [Chunk.model_validate_json(stored[key]) for key in found]
+
+    async def save(self, s: str, snapshot: Snapshot, chunks: Sequence[Chunk]) -> None:
+        await self.gate(Call("snapshots.save", "before", (s, snapshot, chunks)))
+        stored = self._snapshots.get(s)
+        if stored is not None and stored[0] >= snapshot.version:
+            return
+        kept = self._chunks.setdefault(s, {})
+        for chunk in chunks:
+            kept[chunk.base, chunk.index] = self._count(chunk.model_dump_json(exclude_defaults=True))
+        self._snapshots[s] = (snapshot.version, self._count(snapshot.model_dump_json(exclude_defaults=True)))
+        if snapshot.opened is None:
+            kept.clear()
+        await self.gate(Call("snapshots.save", "after", (s, snapshot, chunks)))
+
+    async def forget(self, s: str) -> None:
+        await self.gate(Call("snapshots.forget", "before", (s,)))
+        self._snapshots.pop(s, None)
+        self._chunks.pop(s, None)
+
+    def _count(self, text: str) -> str:
+        self.written += len(text)
+        return text
+
+
+class MemoryDirectory:
+    """The directory port."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self.gate = gate
+        self._sessions: dict[str, Listed] = {}
+
+    async def put(self, listed: Sequence[Listed]) -> None:
+        await self.gate(Call("directory.put", "before", (listed,)))
+        for item in listed:
+            known = self._sessions.get(item.s)
+            if known is None or known.version <= item.version:
+                self._sessions[item.s] = item
+
+    async def of_user(
+        self, tenant: str, user: str, *, limit: int, after: str | None
+    ) -> tuple[list[Listed], str | None]:
+        await self.gate(Call("directory.of_user", "before", (tenant, user, limit, after)))
+        living = [it for it in self._living() if (it.tenant, it.user) == (tenant, user)]
+        living.sort(key=lambda item: (-item.last_ms, item.s))
+        if after is not None:
+            last_ms, s = where_of(after)
+            living = [item for item in living if (-item.last_ms, item.s) > (-last_ms, s)]
+        page = living[:limit]
+        return page, token_of(page[-1].last_ms, page[-1].s) if len(living) > limit else None
+
+    async def due(self, now_ms: int, limit: int) -> list[Listed]:
+        await self.gate(Call("directory.due", "before", (now_ms, limit)))
+        due = [item for item in self._living() if item.expires_ms <= now_ms]
+        return sorted(due, key=lambda item: item.expires_ms)[:limit]
+
+    async def closed_before(self, moment_ms: int, limit: int) -> list[Listed]:
+        await self.gate(Call("directory.closed_before", "before", (moment_ms, limit)))
+        closed = [(it.closed_ms, it) for it in self._sessions.values() if it.closed_ms is not None]
+        return [item for at_ms, item in sorted(closed, key=lambda pair: pair[0]) if at_ms < moment_ms][:limit]
+
+    async def remove(self, s: str) -> None:
+        await self.gate(Call("directory.remove", "before", (s,)))
+        self._sessions.pop(s, None)
+
+    def _living(self) -> list[Listed]:
+        return [item for item in self._sessions.values() if item.closed_ms is None]
+
+
+class MemoryTimers:
+    """The timers port."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self.gate = gate
+        self._timers: dict[tuple[str, str, str], Timer] = {}
+
+    async def arm(self, timers: Sequence[Timer]) -> None:
+        await self.gate(Call("timers.arm", "before", (timers,)))
+        for timer in timers:
+            self._timers.setdefault((timer.s, timer.turn, timer.call), timer)
+
+    async def due(self, now_ms: int, limit: int) -> list[Timer]:
+        await self.gate(Call("timers.due", "before", (now_ms, limit)))
+        due = [timer for timer in self._timers.values() if timer.due_ms <= now_ms]
+        return sorted(due, key=lambda timer: timer.due_ms)[:limit]
+
+    async def disarm(self, timer: Timer) -> None:
+        await self.gate(Call("timers.disarm", "before", (timer,)))
+        key = (timer.s, timer.turn, timer.call)
+        if self._timers.get(key) == timer:
+            del self._timers[key]
