@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 
+from gateway.metrics import Metrics
 from schemas import settings
 from schemas.codes import MEANINGS
+from workers.metrics import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
-METRIC_TYPES = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram", "Summary": "summary"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,33 +76,18 @@ def errors_table() -> str:
 
 
 def metrics_table() -> str:
-    """Every metric that a `metrics.py` declares: read from the source, because nothing is registered at import."""
-    rows = [
-        row
-        for path in sorted(ROOT.glob("*/metrics.py"))
-        for row in sorted(_metrics(ast.parse(path.read_text()), path.parent.name))
+    """Every metric of the gateway and of a worker."""
+    declared = [
+        metric for metric in vars(Metrics(CollectorRegistry())).values() if isinstance(metric, MetricWrapperBase)
     ]
-    return table(("metric", "type", "labels", "from", "meaning"), rows)
+    rows = [_row("gateway", metric.describe()[0], metric._labelnames) for metric in declared]
+    rows += [_row("worker", family, vars(family)["_labelnames"]) for family in WorkerMetrics(dict).collect()]
+    return table(("metric", "type", "labels", "of", "meaning"), rows)
 
 
-def _metrics(tree: ast.Module, component: str) -> Iterable[tuple[str, str, str, str, str]]:
-    for node in ast.walk(tree):
-        kind = METRIC_TYPES.get(_called(node))
-        if kind is None or not isinstance(node, ast.Call):
-            continue
-        named = {keyword.arg: keyword.value for keyword in node.keywords}
-        name = ast.literal_eval(node.args[0] if node.args else named["name"])
-        text = ast.literal_eval(node.args[1] if len(node.args) > 1 else named["documentation"])
-        label_node = node.args[2] if len(node.args) > 2 else named.get("labelnames")
-        labels = ", ".join(f"`{label}`" for label in (ast.literal_eval(label_node) if label_node else ()))
-        suffix = "_total" if kind == "counter" and not name.endswith("_total") else ""
-        yield f"`{name}{suffix}`", kind, labels, component, text
-
-
-def _called(node: ast.AST) -> str:
-    if not isinstance(node, ast.Call):
-        return ""
-    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+def _row(component: str, family: Metric, labels: Iterable[str]) -> tuple[str, str, str, str, str]:
+    name = f"`{family.name}{'_total' if family.type == 'counter' else ''}`"
+    return name, family.type, ", ".join(f"`{label}`" for label in labels), component, family.documentation
 
 
 TABLES = {

@@ -19,6 +19,18 @@ from docs.tables import TABLES, with_table
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("schemas", "journal", "broker", "gateway", "workers", "loadtest", "fleet")
 LOCKS = ("requirements.lock", "requirements-local.lock", "requirements-dev.lock")
+SDK_HOMES = {
+    "aiokafka": ("broker/kafka*.py", "loadtest/*.py"),
+    "pymongo": ("journal/mongo*.py", "fleet/replica_set.py", "loadtest/*.py", "loadtest/scenarios/*.py"),
+    "bson": ("journal/mongo*.py",),
+    "gridfs": ("journal/mongo*.py",),
+    "openai": ("workers/models/openai*.py",),
+    "fastapi": ("gateway/*.py",),
+    "starlette": ("gateway/*.py",),
+    "xllamacpp": ("fleet/local_model.py",),
+    "testcontainers": (),
+}
+"""Vendor SDK → the files that may import it."""
 GROUND = {"schemas", "pydantic", "pydantic_core", "pydantic_settings", "yaml"}
 
 
@@ -56,6 +68,13 @@ def test_the_ground_imports_pydantic_and_yaml_alone(path: Path) -> None:
     assert set(imported(path)) - GROUND - sys.stdlib_module_names == set()
 
 
+@pytest.mark.parametrize("sdk", SDK_HOMES)
+def test_a_vendor_sdk_is_known_to_its_adapter_alone(sdk: str) -> None:
+    homes = {path for pattern in SDK_HOMES[sdk] for path in ROOT.glob(pattern)}
+
+    assert [named(path) for path in modules() if path not in homes and sdk in imported(path)] == []
+
+
 @pytest.mark.parametrize("path", modules(), ids=named)
 def test_a_module_says_its_one_job_in_its_first_line(path: Path) -> None:
     first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
@@ -65,8 +84,8 @@ def test_a_module_says_its_one_job_in_its_first_line(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=named)
-def test_a_module_has_one_noun_and_stays_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400, "ask which noun is missing"
+def test_a_module_has_one_noun_and_is_not_a_hall(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 500, "ask which noun is missing"
 
 
 @pytest.mark.parametrize("name", LOCKS)
