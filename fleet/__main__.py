@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from fleet.exits import CommandError, Exit
-from schemas.settings import LocalSettings, unknown_variables
+from schemas.settings import PREFIX, LocalSettings, unknown_variables
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Runs Turnfleet and talks to it.", rich_markup_mode=None
+    no_args_is_help=True,
+    add_completion=False,
+    help="Runs Turnfleet and talks to it.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Compares or mends the cluster's topics.")
 session_app = typer.Typer(no_args_is_help=True, help="Shows or deletes a session.")
@@ -124,6 +129,12 @@ def agents(as_json: Json = False) -> None:
     raise SystemExit(run(as_json=as_json))
 
 
+def bad_setting(error: ValidationError) -> str:
+    """A setting that cannot be read, by the name of its variable."""
+    complaint = error.errors(include_url=False, include_input=False)[0]
+    return f"{PREFIX}{'_'.join(str(step) for step in complaint['loc']).upper()}: {complaint['msg']}"
+
+
 def main() -> None:
     """The entry point."""
     for sentence in unknown_variables(os.environ):
@@ -133,6 +144,9 @@ def main() -> None:
     except CommandError as error:
         print(f"fleet: {error.text}", file=sys.stderr)
         raise SystemExit(error.code) from None
+    except ValidationError as error:
+        print(f"fleet: {bad_setting(error)}", file=sys.stderr)
+        raise SystemExit(Exit.USAGE) from None
     except KeyboardInterrupt:
         raise SystemExit(Exit.INTERRUPTED) from None
 
