@@ -80,7 +80,7 @@ def metrics_table() -> str:
     declared = [
         metric for metric in vars(Metrics(CollectorRegistry())).values() if isinstance(metric, MetricWrapperBase)
     ]
-    rows = [_row("gateway", metric.describe()[0], metric._labelnames) for metric in declared]
+    rows = [_row("gateway", next(iter(metric.describe())), metric._labelnames) for metric in declared]
     rows += [_row("worker", family, vars(family)["_labelnames"]) for family in WorkerMetrics(dict).collect()]
     return table(("metric", "type", "labels", "of", "meaning"), rows)
 
