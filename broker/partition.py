@@ -27,5 +27,5 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, count: int) -> int:
-    """The partition, 0 … `count` − 1, that every murmur2 producer gives this key. Remembered for the last 65,536 keys."""
+    """The partition, 0 … `count` − 1, that every murmur2 producer gives this key. Remembers the last 65,536 keys."""
     return (murmur2(key) & 0x7FFFFFFF) % count

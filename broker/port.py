@@ -119,7 +119,7 @@ class GroupConsumer(Protocol):
 
     async def prove(self, generation: int, partition: int) -> bool:
         """Proof of membership: commit a current offset of this partition under this generation. False: replaced, or
-        no longer assigned. Failures that pass (coordinator moving, time-out) are repeated for up to 10 s, then False."""
+        no longer assigned. Failures that pass (coordinator moving) are repeated for up to 10 s, then False."""
 
     async def rejoin(self) -> None:
         """Leave the group's present generation and join again; `assigned` follows."""
@@ -187,6 +187,9 @@ class TopicState:
 
 class Admin(Protocol):
     """Topics on the cluster; names are bare, the adapter puts the prefix before them."""
+
+    async def brokers(self) -> int:
+        """How many brokers the cluster has now. Raises BrokerUnavailable within 10 s."""
 
     async def describe(self, names: Sequence[str]) -> Mapping[str, TopicState]:
         """What exists of these. Never creates. Raises BrokerUnavailable within 10 s."""
