@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 from workers.pool import SessionPool
 
 KEYS = st.sampled_from([f"t/{n}" for n in range(4)])
+SIZES = st.sampled_from([10, 30, 40, 40, 120])
+NONE = st.just(0)
+# Weights by repetition: what is rare in real life (drop) is rare here, so that there is something to evict.
 OPS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), KEYS, st.integers(0, 90)),
-        st.tuples(st.just("get"), KEYS, st.just(0)),
-        st.tuples(st.just("pin"), KEYS, st.just(0)),
-        st.tuples(st.just("unpin"), KEYS, st.just(0)),
-        st.tuples(st.just("drop"), KEYS, st.just(0)),
-        st.tuples(st.just("evict"), KEYS, st.just(0)),
-        st.tuples(st.just("wait"), KEYS, st.integers(0, 8)),
+        st.tuples(st.just("put"), KEYS, SIZES),
+        st.tuples(st.just("put"), KEYS, SIZES),
+        st.tuples(st.just("get"), KEYS, NONE),
+        st.tuples(st.just("use"), KEYS, NONE),
+        st.tuples(st.just("pin"), KEYS, NONE),
+        st.tuples(st.sampled_from(["unpin", "unpin", "drop", "evict"]), KEYS, NONE),
+        st.tuples(st.just("wait"), KEYS, st.sampled_from([0, 1, 1, 4])),
     ),
     min_size=10,
     max_size=60,
@@ -114,6 +117,10 @@ class _Both:
             if not item.pins:
                 self.naive.touch(item)
                 self.naive.trim()
+
+    def use(self, key: str, _: int) -> None:
+        self.pin(key, 0)
+        self.unpin(key, 0)
 
     def drop(self, key: str, _: int) -> None:
         item = self.naive.find(key)
