@@ -1,0 +1,98 @@
+"""What a person sees of one turn, whatever happens to the connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fleet.answer import Answer, Piece, ending, printable
+
+
+def frame(kind: str, attempt: int, seq: int, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "session": "s", "turn": "t", "attempt": attempt, "seq": seq, "at_ms": 1, **more}
+
+
+def shown(answer: Answer, *frames: dict[str, Any]) -> str:
+    """The screen after these frames; `|` where everything before became void."""
+    pieces = [piece for one in frames for piece in answer.take(one)]
+    return "".join(("|" if piece.anew else "") + piece.text for piece in pieces)
+
+
+def test_deltas_are_shown_as_they_come_and_the_end_adds_nothing() -> None:
+    answer = Answer("t")
+    text = shown(
+        answer,
+        frame("accepted", 0, 0),
+        frame("started", 1, 0),
+        frame("delta", 1, 1, text="a"),
+        frame("delta", 1, 4, text="b"),
+        frame("completed", 1, 5, text="ab"),
+    )
+    assert text == "ab"
+    assert answer.accepted
+    assert answer.end is not None
+    assert answer.end["type"] == "completed"
+
+
+def test_a_frame_that_comes_twice_is_shown_once() -> None:
+    answer = Answer("t")
+    assert shown(answer, frame("delta", 1, 1, text="a"), frame("delta", 1, 1, text="a")) == "a"
+
+
+def test_a_frame_of_an_older_attempt_is_not_shown() -> None:
+    answer = Answer("t")
+    assert shown(answer, frame("delta", 2, 1, text="new"), frame("delta", 1, 9, text="old")) == "new"
+
+
+def test_a_coalesced_end_shows_what_the_deltas_did_not() -> None:
+    assert shown(Answer("t"), frame("delta", 1, 1, text="he"), frame("completed", 1, 9, text="hello")) == "hello"
+
+
+def test_a_reset_voids_what_was_shown_unless_it_is_the_beginning_of_the_answer() -> None:
+    first = frame("delta", 1, 1, text="draft")
+    assert shown(Answer("t"), first, frame("reset", 2, 0, text="other", step=-1)) == "draft|other"
+    assert shown(Answer("t"), first, frame("reset", 2, 0, text="draft and", step=0)) == "draft and"
+
+
+def test_deltas_of_a_sub_agent_and_other_turns_are_no_part_of_the_answer() -> None:
+    other = {**frame("delta", 1, 2, text="x"), "turn": "u"}
+    assert shown(Answer("t"), frame("delta", 1, 1, text="inner", run="r1"), other) == ""
+
+
+def test_unknown_frame_types_are_ignored() -> None:
+    assert shown(Answer("t"), frame("hologram", 1, 1, text="x")) == ""
+
+
+@pytest.mark.parametrize(("verdict", "screen"), [("full", ""), ("partial", "lo"), ("reset", "lo")])
+def test_after_a_lost_connection_the_verdict_says_whether_the_text_counts(verdict: str, screen: str) -> None:
+    answer = Answer("t")
+    answer.take(frame("delta", 1, 1, text="hel"))
+    turns = [{"turn": "t", "state": "running", "attempt": 1, "seq": 7, "step": -1, "text": "hello"}]
+    pieces = answer.recovered({"type": "recovered", "verdict": verdict, "turns": turns})
+    assert "".join(piece.text for piece in pieces) == screen
+    late = answer.take(frame("delta", 1, 2, text="lo"))
+    assert bool(late) == (verdict == "full"), "after `partial` the text up to seq 7 was already given"
+
+
+def test_where_to_go_on_is_the_last_frame_that_was_seen() -> None:
+    answer = Answer("t")
+    assert answer.after == {"turn": "t", "attempt": 0, "seq": 0}
+    answer.take(frame("delta", 2, 3, text="x"))
+    assert answer.after == {"turn": "t", "attempt": 2, "seq": 3}
+
+
+def test_a_cancelled_turn_keeps_what_was_shown() -> None:
+    answer = Answer("t")
+    answer.take(frame("delta", 1, 1, text="half"))
+    assert answer.take(frame("cancelled", 1, 2, by="user", text="ha")) == []
+    assert answer.shown == "half"
+    assert ending(answer.end or {}) == "cancelled by user"
+
+
+def test_what_a_model_says_cannot_drive_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\x07\x9b1m\nc\td\x7f") == "a[2Jb1m\nc\td"
+
+
+def test_a_piece_says_whether_everything_before_is_void() -> None:
+    assert Piece("x") != Piece("x", anew=True)
