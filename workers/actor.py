@@ -31,7 +31,7 @@ from workers.result import Result
 from workers.session import Session
 
 if TYPE_CHECKING:
-    from workers.house import House
+    from workers.system import ActorSystem
 
 _RETRY_S = 0.5
 
@@ -44,7 +44,7 @@ class Actor:
         "_append_row",
         "_append_s",
         "_emitter",
-        "_house",
+        "_system",
         "_pending",
         "_run",
         "_saving",
@@ -61,15 +61,15 @@ class Actor:
         "tail_bytes",
     )
 
-    def __init__(self, key: str, partition: Partition, house: House) -> None:
+    def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         self.key = key
         self.partition = partition
-        self.session = Session(key, house.rules, floor=partition.floor)
+        self.session = Session(key, system.rules, floor=partition.floor)
         self.saved = Saved()
         self.tail_bytes = 0
         self.listed_ms = 0
         self.dead = False
-        self._house = house
+        self._system = system
         self._agent: Agent | None = None
         self._spec: AgentSpec | None = None
         self._run: RunningTurn | None = None
@@ -86,16 +86,16 @@ class Actor:
 
     def turn(self, mail: fx.Mail, trigger: fx.Trigger) -> None:
         """A turn record came."""
-        self._tell(self.session.arrived(mail, trigger, self._house.clock_ms()))
+        self._tell(self.session.arrived(mail, trigger, self._system.clock_ms()))
 
     def control(self, op: fx.Op) -> None:
         """A control record came."""
-        self._tell(self.session.commanded(op, self._house.clock_ms()))
+        self._tell(self.session.commanded(op, self._system.clock_ms()))
 
     def slot_granted(self) -> None:
         """Seeker: run now."""
         if not self.dead:
-            self._tell(self.session.granted(self._house.clock_ms()))
+            self._tell(self.session.granted(self._system.clock_ms()))
 
     async def append_step(self, step: Step) -> None:
         """TurnLink: returns once the step is durable. Raises TurnLost."""
@@ -103,18 +103,18 @@ class Actor:
             raise TurnLost
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._steps.append(durable)
-        self._tell(self.session.step(step, self._house.clock_ms()))
+        self._tell(self.session.step(step, self._system.clock_ms()))
         await durable
 
     def lost(self, release: bool) -> None:
         """The partition is somebody else's, or the worker stops: no frame, and no entry but RELEASE, best effort."""
-        entry = self.session.release_entry(self._house.clock_ms()) if release else None
+        entry = self.session.release_entry(self._system.clock_ms()) if release else None
         self._drop_run()
         self.dead = True
-        self._house.commit.withdraw(self.key)
+        self._system.commit.withdraw(self.key)
         if entry is not None:
-            row = row_of(self.key, entry.version, entry.entry, self._house.nonce())
-            self._house.commit.append(row, _ignore)
+            row = row_of(self.key, entry.version, entry.entry, self._system.nonce())
+            self._system.commit.append(row, _ignore)
 
     # ---- carrying out
 
@@ -123,10 +123,10 @@ class Actor:
             self._ACTS[type(order)](self, order)
         waiting = self.session.waiting
         if waiting != self._waited:
-            self._house.waiting_changed(self.partition, waiting - self._waited)
+            self._system.waiting_changed(self.partition, waiting - self._waited)
             self._waited = waiting
         if self.session.idle and not self.dead:
-            self._house.rest(self)
+            self._system.rest(self)
 
     @property
     def weight(self) -> int:
@@ -135,10 +135,10 @@ class Actor:
         return 4_096 + (state.history.size if state is not None else 0)
 
     def _append(self, order: fx.Append) -> None:
-        row = row_of(self.key, order.version, order.entry, self._house.nonce())
+        row = row_of(self.key, order.version, order.entry, self._system.nonce())
         self._append_row, self._pending = row, order.entry
-        self._append_s = self._house.clock_s()
-        self._house.commit.append(row, self._verdict)
+        self._append_s = self._system.clock_s()
+        self._system.commit.append(row, self._verdict)
 
     def _verdict(self, verdict: Verdict) -> None:
         """The answer to the append in flight."""
@@ -150,26 +150,26 @@ class Actor:
         if verdict is Verdict.APPLIED:
             self._applied(entry, row)
         elif verdict is Verdict.KNOWN:
-            self._house.metrics.count("known")
-            self._tell(self.session.known(self._house.clock_ms()))
+            self._system.metrics.count("known")
+            self._tell(self.session.known(self._system.clock_ms()))
         else:
-            self._house.metrics.count("collisions")
-            self._house.spawn(self._collided(), f"collision {self.key}")
+            self._system.metrics.count("collisions")
+            self._system.spawn(self._collided(), f"collision {self.key}")
 
     def _applied(self, entry: Entry, row: Row) -> None:
         self.tail_bytes += row.size
-        took_s = self._house.clock_s() - self._append_s
+        took_s = self._system.clock_s() - self._append_s
         if isinstance(entry, Finish):
             self._finished(entry, took_s)
         elif isinstance(entry, Claim):
-            self._house.metrics.hops["claim"].observe(took_s)
+            self._system.metrics.hops["claim"].observe(took_s)
         elif isinstance(entry, Step) and self._steps:
             durable = self._steps.popleft()
             if not durable.done():
                 durable.set_result(None)
         elif isinstance(entry, Settle):
-            self._house.metrics.count("turns", entry.outcome)
-        orders = self.session.applied(self._house.clock_ms())
+            self._system.metrics.count("turns", entry.outcome)
+        orders = self.session.applied(self._system.clock_ms())
         self._list(closed=isinstance(entry, Close))
         self._tell(orders)
         if isinstance(entry, Finish) and entry.claim is None:
@@ -177,18 +177,18 @@ class Actor:
 
     def _finished(self, entry: Finish, took_s: float) -> None:
         """A turn is over: counted, booked, logged."""
-        house, state = self._house, self.session.state
-        house.metrics.hops["finish"].observe(took_s)
-        house.metrics.count("turns", entry.outcome)
+        system, state = self._system, self.session.state
+        system.metrics.hops["finish"].observe(took_s)
+        system.metrics.count("turns", entry.outcome)
         receipt = entry.receipt
         if receipt is None or state is None:
             return
-        house.outbox.receipt(receipt)
-        house.metrics.hops["queue"].observe(receipt.hops.queue_us / 1e6)
-        house.metrics.hops["run"].observe((receipt.hops.model_us + receipt.hops.agent_us) / 1e6)
+        system.outbox.receipt(receipt)
+        system.metrics.hops["queue"].observe(receipt.hops.queue_us / 1e6)
+        system.metrics.hops["run"].observe((receipt.hops.model_us + receipt.hops.agent_us) / 1e6)
         if receipt.model_calls:
-            house.count_models(receipt)
-        house.turn_log.ended(
+            system.count_models(receipt)
+        system.turn_log.ended(
             {
                 "session": receipt.session,
                 "tenant": receipt.tenant,
@@ -206,76 +206,76 @@ class Actor:
     # ---- questions that take a while
 
     def _load(self, _: fx.Load) -> None:
-        self._house.spawn(self._loaded(), f"load {self.key}")
+        self._system.spawn(self._loaded(), f"load {self.key}")
 
     async def _loaded(self) -> None:
-        loaded = await self._patiently(lambda: load(self._house.store, self.key))
+        loaded = await self._patiently(lambda: load(self._system.store, self.key))
         if self.dead or loaded is None:
             return
         self.saved = loaded.saved
         self.tail_bytes = loaded.tail_bytes
-        self._tell(self.session.loaded(loaded.state, self._house.clock_ms()))
+        self._tell(self.session.loaded(loaded.state, self._system.clock_ms()))
 
     def _look(self, _: fx.Look) -> None:
-        self._house.spawn(self._looked(), f"look {self.key}")
+        self._system.spawn(self._looked(), f"look {self.key}")
 
     async def _looked(self) -> None:
         state = self._state()
-        journal = self._house.store.journal
+        journal = self._system.store.journal
         if await self._patiently(lambda: journal.exists(self.key, state.version + 1)):
-            newer = await self._patiently(lambda: read_on(self._house.store, self.key, state))
+            newer = await self._patiently(lambda: read_on(self._system.store, self.key, state))
             state = newer if newer is not None else state
         if not self.dead:
-            self._tell(self.session.looked(state, self._house.clock_ms()))
+            self._tell(self.session.looked(state, self._system.clock_ms()))
 
     def _find(self, order: fx.Find) -> None:
-        self._house.spawn(self._found(order.turn), f"find {self.key}")
+        self._system.spawn(self._found(order.turn), f"find {self.key}")
 
     async def _found(self, turn: str) -> None:
-        journal = self._house.store.journal
+        journal = self._system.store.journal
         version = await self._patiently(lambda: journal.introduced(self.key, turn))
         if not self.dead:
-            self._tell(self.session.found(turn, version is not None, self._house.clock_ms()))
+            self._tell(self.session.found(turn, version is not None, self._system.clock_ms()))
 
     def _prove(self, _: fx.Prove) -> None:
-        self._house.spawn(self._proved(), f"prove {self.key}")
+        self._system.spawn(self._proved(), f"prove {self.key}")
 
     async def _proved(self) -> None:
-        if await self._house.prove(self.partition) and not self.dead:
-            self._tell(self.session.proved(self._house.clock_ms()))
+        if await self._system.prove(self.partition) and not self.dead:
+            self._tell(self.session.proved(self._system.clock_ms()))
 
     async def _collided(self) -> None:
         """Read on from the version we had, then prove that we are still a member, before anything is appended."""
-        state = await self._patiently(lambda: read_on(self._house.store, self.key, self._state()))
-        if self.dead or state is None or not await self._house.prove(self.partition) or self.dead:
+        state = await self._patiently(lambda: read_on(self._system.store, self.key, self._state()))
+        if self.dead or state is None or not await self._system.prove(self.partition) or self.dead:
             return
-        self._tell(self.session.collided(state, self._house.clock_ms()))
+        self._tell(self.session.collided(state, self._system.clock_ms()))
 
     def _wipe(self, order: fx.Wipe) -> None:
-        self._house.spawn(self._wiped(order.version), f"wipe {self.key}")
+        self._system.spawn(self._wiped(order.version), f"wipe {self.key}")
 
     async def _wiped(self, version: int) -> None:
         """Unset what the closed session held; the next life builds its own agent."""
-        await self._patiently(lambda: self._house.store.snapshots.forget(self.key))
-        await self._patiently(lambda: self._house.store.journal.unset(self.key, version))
+        await self._patiently(lambda: self._system.store.snapshots.forget(self.key))
+        await self._patiently(lambda: self._system.store.journal.unset(self.key, version))
         self.saved, self.tail_bytes = Saved(), 0
         self._agent = self._spec = None
         if not self.dead:
-            self._tell(self.session.wiped(self._house.clock_ms()))
+            self._tell(self.session.wiped(self._system.clock_ms()))
 
     def _republish(self, order: fx.Republish) -> None:
-        self._house.spawn(self._republished(order), f"republish {self.key}")
+        self._system.spawn(self._republished(order), f"republish {self.key}")
 
     async def _republished(self, order: fx.Republish) -> None:
         """The verbatim frame of a turn that is over; nothing where a CLOSE took its content."""
-        journal = self._house.store.journal
+        journal = self._system.store.journal
         ended = await self._patiently(lambda: terminal_of(journal, self.key, order.turn))
         if self.dead:
             return
         if ended is None or ended.frame is None:
             self._published(order.turn)
         else:
-            self._house.outbox.frame(
+            self._system.outbox.frame(
                 self.key, ended.frame.encode(), order.to, lambda: self._published(order.turn)
             )
 
@@ -294,28 +294,28 @@ class Actor:
         """Build the agent where it is not warm, then run it."""
         state = self._state()
         assert state.open is not None
-        self._start_s = self._house.clock_s()
+        self._start_s = self._system.clock_s()
         names: dict[str, object] = {
             "session": split_key(self.key)[1],
             "turn": state.open.turn,
             "attempt": state.open.attempt,
             "version": state.version,
-            "worker": self._house.worker,
+            "worker": self._system.worker,
         }
-        self._house.turn_log.started(names)
-        self._house.metrics.count("turns_started")
+        self._system.turn_log.started(names)
+        self._system.metrics.count("turns_started")
         if state.open.attempt > 1:
-            self._house.metrics.count("takeovers")
+            self._system.metrics.count("takeovers")
         if self._agent is None:
-            self._house.spawn(self._build(state), f"build {self.key}")
+            self._system.spawn(self._build(state), f"build {self.key}")
         else:
             self._execute(state, self._agent)
 
     async def _build(self, state: State) -> None:
         assert state.opened is not None
         try:
-            spec = self._house.registry.get(state.opened.agent)
-            self._agent = await self._house.builder.build(spec, self._info(state))
+            spec = self._system.registry.get(state.opened.agent)
+            self._agent = await self._system.builder.build(spec, self._info(state))
             self._spec = spec
         except Refusal as refusal:
             return self._unbuilt(state, refusal.code, refusal.text)
@@ -352,34 +352,35 @@ class Actor:
             attempt=state.open.attempt,
             agent=info.agent,
             agent_version=info.agent_version,
-            worker=self._house.worker,
+            worker=self._system.worker,
             journal_version=state.version,
         )
         emitter = Emitter(
             ids,
             self._emit,
-            clock_ms=self._house.clock_ms,
-            call_later=self._house.call_later,
-            delta_ms=self._house.delta_ms,
+            clock_ms=self._system.clock_ms,
+            call_later=self._system.call_later,
+            delta_ms=self._system.delta_ms,
         )
         job = Job(info=info, turn=state.open, history=state.history, agent=agent, emitter=emitter, link=self)
         if self._spec is not None:
             job.max_reply_bytes, job.max_steps = self._spec.max_reply_bytes, self._spec.max_steps
         self._emitter = emitter
-        self._run = self._house.executor.start(job, self._ended)
+        self._run = self._system.executor.start(job, self._ended)
 
     def _emit(self, raw: bytes) -> None:
         """A provisional frame of the running turn."""
         turn = self.session.running
         if turn is not None and not self.dead:
-            self._house.outbox.frame(self.key, raw, self.session.destinations(turn))
+            self._system.outbox.frame(self.key, raw, self.session.destinations(turn))
 
     def _ended(self, result: Result) -> None:
         self._run = self._emitter = None
         self._fail_steps()
         if not self.dead:
-            self.session.allow_merge(self._house.slots.waiting == 0 and not self._snapshot_near())
-            self._tell(self.session.ended(result, self._house.clock_ms()))
+            slots = self._system.slots
+            self.session.allow_merge(slots.waiting == 0 and not slots.closed and not self._snapshot_near())
+            self._tell(self.session.ended(result, self._system.clock_ms()))
 
     def _stop(self, order: fx.Stop) -> None:
         if self._run is not None:
@@ -406,66 +407,66 @@ class Actor:
     # ---- slots, publishing, marking
 
     def _want_slot(self, _: fx.WantSlot) -> None:
-        self._house.slots.want(self)
+        self._system.slots.want(self)
 
     def _free_slot(self, _: fx.FreeSlot) -> None:
-        self._house.slots.give_back(self.key)
+        self._system.slots.give_back(self.key)
 
     def _publish(self, order: fx.Publish) -> None:
-        since_s = self._house.clock_s()
+        since_s = self._system.clock_s()
 
         def acked() -> None:
-            self._house.metrics.hops["publish"].observe(self._house.clock_s() - since_s)
+            self._system.metrics.hops["publish"].observe(self._system.clock_s() - since_s)
             self._published(order.turn)
 
-        self._house.outbox.frame(self.key, order.frame.encode(), order.to, acked)
+        self._system.outbox.frame(self.key, order.frame.encode(), order.to, acked)
 
     def _published(self, turn: str) -> None:
         if not self.dead:
-            self._tell(self.session.published(turn, self._house.clock_ms()))
+            self._tell(self.session.published(turn, self._system.clock_ms()))
 
     def _reply(self, order: fx.Reply) -> None:
         def acked() -> None:
             if not self.dead:
-                self._tell(self.session.replied(order.trigger, self._house.clock_ms()))
+                self._tell(self.session.replied(order.trigger, self._system.clock_ms()))
 
-        self._house.outbox.ack(self.key, order.ack, order.trigger.reply_to, acked)
+        self._system.outbox.ack(self.key, order.ack, order.trigger.reply_to, acked)
 
     def _acknowledge(self, order: fx.Acknowledge) -> None:
-        self._house.mark(order.trigger)
+        self._system.mark(order.trigger)
 
     def _refuse(self, order: fx.Refuse) -> None:
-        self._house.refuse_turn(order.record, order.trigger, order.code, order.text)
+        self._system.refuse_turn(order.trigger, order.code, order.text)
 
     def _dead_letter(self, order: fx.DeadLetterTurn) -> None:
-        house = self._house
+        system = self._system
         letter = DeadLetter(
             code=order.code, reason=order.text, topic=TURNS, partition=self.partition.number, offset=-1, attempts=3
         )
-        house.outbox.poison(self.key, order.turn.encode(), letter)
+        system.outbox.poison(self.key, order.turn.encode(), letter)
 
     # ---- what is derived
 
     def _list(self, *, closed: bool) -> None:
         """Tell the directory: a new session or a closed one soon, others now and then."""
         state = self._state()
-        if closed or (state.opened is not None and self._house.clock_ms() - self.listed_ms > self._house.relist_ms):
-            self.listed_ms = 0 if closed else self._house.clock_ms()
-            self._house.list_session(self.key, state)
+        if closed or (state.opened is not None and self._system.clock_ms() - self.listed_ms > self._system.relist_ms):
+            self.listed_ms = 0 if closed else self._system.clock_ms()
+            self._system.list_session(self.key, state)
 
     def _snapshot_near(self) -> bool:
-        return snapshot_due(self._state()._replace(open=None), self.saved, self.tail_bytes, self._house.snapshot_bytes)
+        return snapshot_due(self._state()._replace(open=None), self.saved, self.tail_bytes, self._system.snapshot_bytes)
 
     def _snapshot(self) -> None:
         state = self._state()
-        if not self._saving and snapshot_due(state, self.saved, self.tail_bytes, self._house.snapshot_bytes):
+        if not self._saving and snapshot_due(state, self.saved, self.tail_bytes, self._system.snapshot_bytes):
             self._saving = True
-            self._house.spawn(self._save(state, self.tail_bytes), f"snapshot {self.key}")
+            self._system.spawn(self._save(state, self.tail_bytes), f"snapshot {self.key}")
 
     async def _save(self, state: State, covered: int) -> None:
         snapshot, chunks, saved = snapshot_write(state, self.saved)
         try:
-            await self._house.store.snapshots.save(self.key, snapshot, chunks)
+            await self._system.store.snapshots.save(self.key, snapshot, chunks)
         except StoreUnavailable:
             return
         finally:
@@ -473,7 +474,7 @@ class Actor:
         if not self.dead and self._state().base == state.base:
             self.saved = saved
             self.tail_bytes -= covered
-            self._house.metrics.count("snapshots")
+            self._system.metrics.count("snapshots")
 
     def _state(self) -> State:
         assert self.session.state is not None

@@ -15,7 +15,7 @@ from schemas.errors import TerminalError
 from schemas.history import HistoryItem, ToolCall
 from schemas.ids import message_id
 from schemas.parts import Part, TextPart
-from workers.emitter import Emitter, Kind
+from workers.emitter import Emitter
 
 
 def clean(text: str) -> str:
@@ -56,7 +56,7 @@ class Answer:
     `step`: the last durable one, -1 before the first. Raises TerminalError(too_large) beyond `max_bytes` of JSON text.
     """
 
-    __slots__ = ("_ahead", "_bytes", "_count", "_emitter", "_items", "_journaled", "_max_bytes", "_turn", "step")
+    __slots__ = ("_ahead", "_bytes", "_count", "_emitter", "_items", "_max_bytes", "_open", "_taken", "_turn", "step")
 
     def __init__(self, turn: str, emitter: Emitter, max_bytes: int) -> None:
         self.step = -1
@@ -67,7 +67,8 @@ class Answer:
         self._count = 0
         self._bytes = 0
         self._ahead = ""
-        self._journaled = 0
+        self._taken = 0
+        self._open: _Message | None = None
 
     @property
     def text(self) -> str:
@@ -81,36 +82,44 @@ class Answer:
 
     def say(self, text: str) -> None:
         """Text of the agent's own."""
+        if self._open is not None:
+            self._add(self._open, text)
+            return
         last = self._items[-1] if self._items else None
-        message = last if isinstance(last, _Message) and not last.by_model else self._begin(by_model=False)
-        self._add(message, text)
+        own = isinstance(last, _Message) and not last.by_model
+        self._add(last if isinstance(last, _Message) and own else self._begin(by_model=False), text)
 
-    def open(self) -> str:
-        """A model begins a message: its id."""
-        return self._begin(by_model=True).id
+    def open(self) -> None:
+        """A model begins a message: one at a time, for what is shown is one text."""
+        if self._open is not None:
+            raise TerminalError(Code.AGENT_ERROR, "two model calls are shown at once; give one of them show=False")
+        self._open = self._begin(by_model=True)
 
     def grow(self, text: str) -> None:
-        """More text of the message that was opened last."""
-        self._add(self._open_message(), text)
+        """More text of the open message."""
+        if self._open is not None:
+            self._add(self._open, text)
 
     def reason(self, text: str) -> None:
-        """Reasoning of the message that was opened last: shown, never part of the answer."""
-        message = self._open_message()
-        message.reasoned = True
-        self._emitter.delta(message.id, clean(text), "reasoning")
+        """Reasoning of the open message: shown, never part of the answer."""
+        if self._open is not None and text:
+            self._open.reasoned = True
+            self._emitter.delta(self._open.id, clean(text), "reasoning")
 
     def void(self) -> None:
         """The model starts the open message over: what was shown of it is withdrawn."""
-        message = self._open_message()
-        if message.texts or message.reasoned:
+        message = self._open
+        if message is not None and (message.texts or message.reasoned):
             self._bytes -= sum(map(json_bytes, message.texts))
             message.texts.clear()
             message.reasoned = False
             self._emitter.reset("retry", self.step, self.text)
 
-    def ask(self, calls: tuple[ToolCall, ...]) -> None:
-        """The open message asks for tool calls."""
-        self._open_message().calls = calls
+    def close(self, calls: tuple[ToolCall, ...] = ()) -> None:
+        """The open message is whole, and asks for `calls`."""
+        if self._open is not None:
+            self._open.calls = calls
+            self._open = None
 
     def tool_answer(self, call: str, parts: tuple[Part, ...]) -> None:
         """The result of a call. One that no message of this turn asked for is not kept."""
@@ -119,20 +128,31 @@ class Answer:
             self._count += 1
             self._items.append(_ToolAnswer(message_id(self._turn, self._count), call, parts))
 
-    def unjournaled(self) -> str:
-        """The text since the last step that took it along (`taken`)."""
-        return self.text[self._journaled :]
+    def take(self) -> str:
+        """The text since this was last asked, without a message that is still open: what the next step makes durable."""
+        whole = self.text
+        if self._open is not None:
+            whole = whole[: len(whole) - sum(map(len, self._open.texts))]
+        new = whole[self._taken :]
+        self._taken = len(whole)
+        return new
 
-    def taken(self, step: int) -> None:
-        """Durable step `step` holds the text up to here."""
+    def durable(self, step: int) -> None:
+        """Step `step` is durable."""
         self.step = max(self.step, step)
-        self._journaled = sum(len(text) for item in self._items if isinstance(item, _Message) for text in item.texts)
 
     def in_step(self) -> None:
         """What the user holds of an earlier attempt and the agent did not say this time is withdrawn."""
         if self._ahead:
             self._ahead = ""
             self._emitter.reset("changed", self.step, self.text)
+
+    def keep(self) -> str:
+        """The turn is cut short: everything that was shown stays, also what an earlier attempt showed durably."""
+        if self._ahead:
+            ahead, self._ahead = self._ahead, ""
+            self._begin(by_model=False).texts.append(ahead)
+        return self.text
 
     def finish(self, text: str | None) -> str:
         """The whole answer: `text`, or what was shown where it is None."""
@@ -179,12 +199,6 @@ class Answer:
         self._items.append(message)
         return message
 
-    def _open_message(self) -> _Message:
-        for item in reversed(self._items):
-            if isinstance(item, _Message) and item.by_model:
-                return item
-        return self._begin(by_model=True)
-
     def _add(self, message: _Message, text: str) -> None:
         if not text:
             return
@@ -221,5 +235,3 @@ class Answer:
             Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON or more, at most {self._max_bytes} are delivered"
         )
 
-
-__all__ = ["Answer", "Kind", "clean", "json_bytes"]

@@ -6,7 +6,8 @@ in its docstring; a session has at most one question open. The other effects are
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
@@ -17,21 +18,20 @@ from schemas.frames import Ack, CancelledBy
 class Trigger:
     """What asked for work and is acknowledged when that work is done.
 
-    `mark`: whose tracker takes the mark; `waits`: for how many publications it still waits.
+    `record`: as it was read, for a dead letter; `mark`: takes its offset when it is done; `waits`: for how many
+    publications it still waits.
     """
 
-    __slots__ = ("mark", "offset", "partition", "reply_to", "stream", "waits")
+    __slots__ = ("mark", "record", "reply_to", "waits")
 
-    def __init__(self, stream: str, partition: int, offset: int, *, reply_to: str | None, mark: object = None) -> None:
-        self.stream = stream
-        self.partition = partition
-        self.offset = offset
+    def __init__(self, record: Any, *, reply_to: str | None, mark: Callable[[int], None]) -> None:
+        self.record = record
         self.reply_to = reply_to
         self.mark = mark
         self.waits = 0
 
     def __repr__(self) -> str:
-        return f"Trigger({self.stream}/{self.partition}@{self.offset}, waits={self.waits})"
+        return f"Trigger({self.record.topic}/{self.record.partition}@{self.record.offset}, waits={self.waits})"
 
 
 class Mail(NamedTuple):

@@ -248,7 +248,7 @@ class RunningTurn:
 
     def _kept(self, result: Result) -> Result:
         answer = self._context.answer
-        result.text = answer.text
+        result.text = answer.keep()
         result.messages = result.history = answer.items(self._context.now_ms(), partial=True)
         return result
 

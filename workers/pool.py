@@ -87,6 +87,11 @@ class SessionPool(Generic[V]):
         self.stats.hits += 1
         return warm.value
 
+    def peek(self, key: str) -> V | None:
+        """The warm value without any effect: no hit, no miss, no use."""
+        warm = self._busy.get(key) or self._resting.get(key)
+        return warm.value if warm is not None else None
+
     def put(self, key: str, value: V, bytes_: int) -> None:
         """Keep `value`, which weighs about `bytes_`, or put it in the place of what is there (pins stay)."""
         now_s = self._clock_s()

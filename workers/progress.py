@@ -77,9 +77,13 @@ class Progress:
         held = self._held.pop(step, None)
         if held is not None:
             self._compare(held, kind, name, digest)
-            self.answer.taken(step)
             self.count(held.usage)
         return step, held
+
+    def replayed(self, step: int) -> None:
+        """What the journal holds of `step` is taken over, its text with it."""
+        self.answer.take()
+        self.answer.durable(step)
 
     async def append(self, step: Step) -> None:
         """Make `step` durable, then say so. Raises TurnLost."""
@@ -89,7 +93,8 @@ class Progress:
         except TurnLost:
             self.lost = True
             raise
-        self.answer.taken(step.step)
+        self.answer.durable(step.step)
+        self.count(step.usage)
         self.job.emitter.send(StepDone, step=step.step, kind=step.kind, name=step.name)
 
     def entry(self, step: int, kind: str, name: str, digest: str, *, result: JsonValue, usage: tuple[Usage, ...]) -> Step:
@@ -104,7 +109,7 @@ class Progress:
             name=name,
             digest=digest,
             result=result,
-            text=self.answer.unjournaled(),
+            text=self.answer.take(),
             usage=usage,
         )
 

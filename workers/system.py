@@ -1,0 +1,267 @@
+"""The actor system of one worker: which sessions are at work or warm, and what they share. Knows no sockets.
+
+Partitions come and go with the consumer group; a session lives in the partition that its id hashes to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from broker.port import GroupConsumer
+from journal.commit import GroupCommit
+from journal.port import Listed, Store
+from journal.state import State
+from schemas.codes import Code
+from schemas.ids import split_key
+from schemas.receipt import Receipt
+from schemas.settings import SessionSettings, WorkerSettings
+from workers.actor import Actor
+from workers.builder import Builder
+from workers.effects import Trigger
+from workers.emitter import CallLater
+from workers.executor import Executor
+from workers.logs import TurnLog
+from workers.metrics import WorkerMetrics
+from workers.outbox import Outbox
+from workers.partition import TURNS, Partition
+from workers.pool import SessionPool
+from workers.registry import Registry
+from workers.session import Rules, Terms
+from workers.slots import Slots
+
+_log = logging.getLogger("fleet.worker")
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the composition root brings: adapters, the triad, clocks."""
+
+    store: Store
+    consumer: GroupConsumer
+    outbox: Outbox
+    registry: Registry
+    builder: Builder
+    executor: Executor
+    turn_log: TurnLog
+    clock_ms: Callable[[], int]
+    clock_s: Callable[[], float]
+    call_later: CallLater
+
+
+class ActorSystem:
+    """See the module. `worker`: this process's name, new with every start; `fatal`: told of errors that do not pass."""
+
+    relist_ms = 30_000
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        worker: str,
+        settings: WorkerSettings,
+        sessions: SessionSettings,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.worker = worker
+        self.store = parts.store
+        self.consumer = parts.consumer
+        self.outbox = parts.outbox
+        self.registry = parts.registry
+        self.builder = parts.builder
+        self.executor = parts.executor
+        self.turn_log = parts.turn_log
+        self.clock_ms = parts.clock_ms
+        self.clock_s = parts.clock_s
+        self.call_later = parts.call_later
+        self.delta_ms = settings.worker_delta_ms
+        self.snapshot_bytes = settings.worker_snapshot_bytes
+        self.metrics = WorkerMetrics(self._gauges)
+        self.slots = Slots(settings.worker_slots)
+        self.commit = GroupCommit(parts.store.journal, sizes=self.metrics.bulk.observe)
+        self.pool: SessionPool[Actor] = SessionPool(
+            settings.worker_pool_bytes, settings.worker_pool_idle_s, clock_s=parts.clock_s
+        )
+        self.rules = Rules(worker, settings.worker_tries, self._terms)
+        self.partitions: dict[int, Partition] = {}
+        self.waiting = 0
+        self.listed: dict[str, Listed] = {}
+        self._idle_ms = sessions.session_idle_s * 1_000
+        self._mailbox = settings.worker_mailbox
+        self._nonces = itertools.count()
+        self._incarnation = secrets.token_hex(6)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._fatal = fatal
+        self._terms_of: dict[str | None, Terms] = {}
+
+    # ---- sessions
+
+    def actor(self, key: str, partition: Partition) -> Actor:
+        """The session at work, or warm, or new."""
+        actor = partition.actors.get(key)
+        if actor is not None:
+            return actor
+        actor = self.pool.get(key)
+        if actor is None or actor.dead or actor.partition is not partition:
+            actor = Actor(key, partition, self)
+            self.pool.put(key, actor, actor.weight)
+        self.pool.pin(key)
+        partition.actors[key] = actor
+        return actor
+
+    def rest(self, actor: Actor) -> None:
+        """The session has nothing to do: it stays warm as long as the pool has room."""
+        if actor.partition.actors.pop(actor.key, None) is not None:
+            self.pool.unpin(actor.key)
+            self.pool.put(actor.key, actor, actor.weight)
+
+    def _terms(self, name: str | None) -> Terms:
+        terms = self._terms_of.get(name)
+        if terms is None:
+            spec = self.registry.get(name)
+            idle_ms = self._idle_ms if spec.session_idle_s is None else spec.session_idle_s * 1_000
+            terms = self._terms_of[name] = Terms(spec.name, spec.version, idle_ms, spec.on_expired == "fresh")
+        return terms
+
+    # ---- partitions
+
+    def own(self, number: int, generation: int, offsets: dict[str, int]) -> None:
+        """A partition is ours in this assignment: a new one, or one that we keep."""
+        partition = self.partitions.get(number)
+        if partition is None:
+            self.partitions[number] = Partition(number, generation, offsets)
+        else:
+            partition.renew(generation, offsets)
+
+    def disown(self, number: int, *, release: bool = True) -> None:
+        """A partition is somebody else's: its sessions are abandoned, warm ones forgotten."""
+        partition = self.partitions.pop(number, None)
+        if partition is None:
+            return
+        partition.owned = False
+        for actor in list(partition.actors.values()):
+            actor.lost(release)
+            self.slots.give_back(actor.key)
+            self.pool.drop(actor.key)
+        partition.actors.clear()
+        self.pool.drop_where(lambda key: self._warm_in(key, partition))
+        self.waiting -= partition.waiting
+        partition.waiting = 0
+
+    def _warm_in(self, key: str, partition: Partition) -> bool:
+        actor = self.pool.peek(key)
+        return actor is not None and actor.partition is partition
+
+    async def prove(self, partition: Partition) -> bool:
+        """Whether we are still a member that owns this partition; if not it is given up and we join again."""
+        if not partition.owned:
+            return False
+        if await self.consumer.prove(partition.generation, partition.number):
+            return partition.owned
+        if partition.owned:
+            _log.warning("membership not proved: partition %d is given up", partition.number)
+            self.metrics.count("given_up")
+            self.disown(partition.number, release=False)
+            self.spawn(self.consumer.rejoin(), "rejoin")
+        return False
+
+    def waiting_changed(self, partition: Partition, by: int) -> None:
+        """Mailboxes fill or empty: pause the partitions that are over their share, resume those well below it."""
+        partition.waiting += by
+        self.waiting += by
+        share = max(self._mailbox // max(len(self.partitions), 1), 1)
+        if partition.paused:
+            if partition.waiting <= share // 2:
+                partition.paused = False
+                self.apply_pauses()
+        elif partition.waiting >= share:
+            partition.paused = True
+            self.apply_pauses()
+
+    def apply_pauses(self) -> None:
+        """Tell the consumer which partitions of turns are paused; control never is."""
+        self.consumer.pause(TURNS, frozenset(n for n, p in self.partitions.items() if p.paused or self.slots.closed))
+
+    def mark(self, trigger: Trigger) -> None:
+        """The work that this record asked for is settled."""
+        trigger.mark(trigger.record.offset)
+
+    # ---- odds and ends that actors share
+
+    def nonce(self) -> str:
+        """Unique for every append."""
+        return f"{self._incarnation}-{next(self._nonces)}"
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run a named task; an error that nobody expected ends the worker."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("task %s failed", task.get_name(), exc_info=error)
+            self._fatal(error)
+
+    def refuse_turn(self, trigger: Trigger, code: Code, text: str) -> None:
+        """A record that may not become a turn: a dead letter and a `refused` frame, then its mark."""
+        self.metrics.count("refused", code.value)
+        record = trigger.record
+        self.outbox.refuse(record, TURNS, code, text, lambda: self.mark(trigger), self.clock_ms())
+
+    def count_models(self, receipt: Receipt) -> None:
+        """Model calls and tokens of a finished turn."""
+        self.metrics.count("model_calls", by=receipt.model_calls)
+        self.metrics.count("model_retries", by=receipt.retries)
+        for usage in receipt.usage:
+            self.metrics.count("tokens", "input", usage.input_tokens)
+            self.metrics.count("tokens", "output", usage.output_tokens)
+
+    def list_session(self, key: str, state: State) -> None:
+        """Have the directory told soon."""
+        tenant, session = split_key(key)
+        opened = state.opened
+        self.listed[key] = Listed(
+            s=key,
+            tenant=tenant,
+            session=session,
+            user=opened.user if opened else "",
+            agent=opened.agent if opened else "",
+            agent_version=opened.agent_version if opened else "",
+            turns=state.turns,
+            version=state.version,
+            created_ms=opened.at_ms if opened else state.last_ms,
+            last_ms=state.last_ms,
+            expires_ms=state.last_ms + (self._idle_of(opened.agent) if opened else 0),
+            closed_ms=None if opened else state.last_ms,
+        )
+
+    def _idle_of(self, agent: str) -> int:
+        return self._terms(agent).idle_ms if agent in self.registry else self._idle_ms
+
+    async def drained(self) -> None:
+        """Wait for the tasks that run, then for what is being written and published."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=1.0)
+            if all(task.done() for task in self._tasks):
+                break
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "in_flight": self.slots.count - self.slots.free,
+            "waiting": self.waiting,
+            "slots_free": self.slots.free,
+            "partitions": len(self.partitions),
+            "paused": sum(p.paused for p in self.partitions.values()),
+            "lag": self.lag,
+            "pool_sessions": len(self.pool),
+            "pool_bytes": self.pool.bytes,
+        }
+
+    lag: float = 0.0
