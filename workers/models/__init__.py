@@ -1,0 +1,1 @@
+"""Models that answer. Knows nothing of turns' fate, of journals, brokers or sockets."""
