@@ -1,0 +1,1 @@
+"""Load on Turnfleet from outside: generator, scripted model, yardstick, reports. Speaks only the public protocols."""
