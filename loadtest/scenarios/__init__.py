@@ -1,0 +1,20 @@
+"""The measured figures, one file per question. `ALL` names them for the command line, in the order of a full run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from loadtest.bench import Bench
+from loadtest.result import Outcome
+from loadtest.scenarios import first_token, idle, in_flight, long_session, streaming, throughput
+
+Scenario = Callable[[Bench], Awaitable[Outcome]]
+
+ALL: Mapping[str, Scenario] = {
+    "throughput": throughput.measure,
+    "idle": idle.measure,
+    "in-flight": in_flight.measure,
+    "streaming": streaming.measure,
+    "long-session": long_session.measure,
+    "first-token": first_token.measure,
+}
