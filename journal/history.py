@@ -91,10 +91,13 @@ class History(Sequence[HistoryItem]):
         """How many items lie in full chunks."""
         return self._cuts[self._sealed - 1] if self._sealed else 0
 
+    def chunk_start(self, index: int) -> int:
+        """How many items lie before chunk `index`."""
+        return self._cuts[index - 1] if index else 0
+
     def chunk(self, index: int) -> tuple[HistoryItem, ...]:
         """The items of full chunk `index`."""
-        start = self._cuts[index - 1] if index else 0
-        return tuple(self._items[start : self._cuts[index]])
+        return tuple(self._items[self.chunk_start(index) : self._cuts[index]])
 
     def tail(self) -> tuple[HistoryItem, ...]:
         """The items after the last full chunk."""

@@ -157,6 +157,7 @@ def snapshot_of(state: State) -> Snapshot:
         turns=state.turns,
         last_ms=state.last_ms,
         chunks=state.history.chunk_count,
+        sealed=state.history.sealed_items,
         items=state.history.tail(),
         over=state.over,
         ops=state.ops,

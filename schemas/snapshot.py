@@ -51,15 +51,18 @@ class Closed(Frozen):
 
 
 class Chunk(Frozen):
-    """A full piece of a session's history: number `index` of the life that began at version `base`."""
+    """A full piece of a session's history: number `index` of the life that began at version `base`; `first`: how many
+    items lie before it."""
 
     base: int
     index: int
+    first: int = 0
     items: tuple[HistoryItem, ...]
 
 
 class Snapshot(Frozen):
-    """The state at `version`. `base`: the version that opened this life; `chunks` full ones lie before `items`."""
+    """The state at `version`. `base`: the version that opened this life; `chunks` full ones with `sealed` items in all
+    lie before `items`."""
 
     version: int
     base: int
@@ -67,6 +70,7 @@ class Snapshot(Frozen):
     turns: int
     last_ms: int
     chunks: int
+    sealed: int = 0
     items: tuple[HistoryItem, ...]
     over: tuple[EndedTurn, ...] = ()
     ops: tuple[SeenOp, ...] = ()

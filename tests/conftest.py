@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.support.mongod", "tests.support.stores"]
+"""Where fixtures lie that more than one test file uses."""
+
 LANES = {"unit": 10, "property": 60, "contract": 120, "integration": 120, "e2e": 300}
 """Lane → its time limit for one test, in seconds; in the order in which they run."""
 

@@ -1,0 +1,205 @@
+"""What snapshots, directory and timers promise, real mongod and twin alike."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from journal.port import Listed, Store, Timer
+from schemas.entries import Open
+from schemas.history import HistoryItem, said
+from schemas.parts import DataPart
+from schemas.snapshot import AheadCancel, Chunk, Closed, EndedTurn, SeenOp, Snapshot
+
+OPEN = Open(at_ms=1, user="u", agent="echo", agent_version="1")
+
+
+def item(n: int) -> HistoryItem:
+    return said(item=f"t{n}~0", turn=f"t{n}", role="user", text=f"text {n}", at_ms=n)
+
+
+def snapshot(version: int, *, opened: Open | None = OPEN, chunks: int = 0, text: int = 0) -> Snapshot:
+    return Snapshot(
+        version=version,
+        base=1,
+        opened=opened,
+        turns=3,
+        last_ms=9,
+        chunks=chunks,
+        items=(item(text),),
+        over=(EndedTurn(turn="a", outcome="failed", version=2, digest="d"),),
+        ops=(SeenOp(op="o", version=3),),
+        ahead=(AheadCancel(turn="b", user="u", op="p"),),
+        closed=Closed(version=1, reason="delete", at_ms=1),
+    )
+
+
+def chunk(index: int, *, base: int = 1) -> Chunk:
+    data = DataPart(data={"$a.b": [1, 2.5, None, {"c": "ü"}]})
+    other = HistoryItem(id=f"x{index}", turn="x", role="tool", parts=(data,), at_ms=1, call="c")
+    return Chunk(base=base, index=index, first=2 * index, items=(item(index), other))
+
+
+async def test_a_snapshot_comes_back_as_it_went_in(store: Store) -> None:
+    assert await store.snapshots.load("t/s") is None
+    await store.snapshots.save("t/s", snapshot(5, chunks=2), [chunk(0), chunk(1)])
+
+    assert await store.snapshots.load("t/s") == snapshot(5, chunks=2)
+    assert await store.snapshots.chunks("t/s", 1, 2) == [chunk(0), chunk(1)]
+    assert await store.snapshots.load("t/other") is None
+
+
+async def test_only_a_higher_version_replaces_a_snapshot(store: Store) -> None:
+    await store.snapshots.save("t/s", snapshot(5), [])
+    await store.snapshots.save("t/s", snapshot(4, text=4), [chunk(0)])
+    await store.snapshots.save("t/s", snapshot(5, text=5), [])
+
+    assert await store.snapshots.load("t/s") == snapshot(5)
+    assert await store.snapshots.chunks("t/s", 1, 9) == []
+
+    await store.snapshots.save("t/s", snapshot(6, text=6), [])
+    assert await store.snapshots.load("t/s") == snapshot(6, text=6)
+
+
+async def test_of_snapshots_saved_at_once_the_highest_stays(store: Store) -> None:
+    await asyncio.gather(*(store.snapshots.save("t/s", snapshot(v, text=v), []) for v in (3, 9, 1, 7, 8)))
+
+    assert await store.snapshots.load("t/s") == snapshot(9, text=9)
+
+
+async def test_chunks_stay_and_lives_and_sessions_are_kept_apart(store: Store) -> None:
+    await store.snapshots.save("t/s", snapshot(5, chunks=12), [chunk(n) for n in range(12)])
+    await store.snapshots.save("t/s", snapshot(6, chunks=13), [chunk(12)])
+    await store.snapshots.save("t/s", snapshot(7, chunks=1), [chunk(0, base=7)])
+    await store.snapshots.save("t/s2", snapshot(7, chunks=1), [chunk(0)])
+
+    assert await store.snapshots.chunks("t/s", 1, 13) == [chunk(n) for n in range(13)]
+    assert await store.snapshots.chunks("t/s", 1, 4) == [chunk(n) for n in range(4)]
+    assert await store.snapshots.chunks("t/s", 7, 13) == [chunk(0, base=7)]
+    assert await store.snapshots.chunks("t/s", 2, 13) == []
+
+
+async def test_the_snapshot_of_a_closed_session_leaves_no_chunk(store: Store) -> None:
+    await store.snapshots.save("t/s", snapshot(5, chunks=1), [chunk(0)])
+    await store.snapshots.save("t/s2", snapshot(5, chunks=1), [chunk(0)])
+
+    await store.snapshots.save("t/s", snapshot(6, opened=None), [])
+
+    assert await store.snapshots.chunks("t/s", 1, 9) == []
+    assert await store.snapshots.chunks("t/s2", 1, 9) == [chunk(0)]
+
+
+async def test_forgetting_leaves_nothing_of_that_session(store: Store) -> None:
+    for s in ("t/s", "t/s2"):
+        await store.snapshots.save(s, snapshot(5, chunks=1), [chunk(0)])
+
+    await store.snapshots.forget("t/s")
+    await store.snapshots.forget("t/s")
+
+    assert await store.snapshots.load("t/s") is None
+    assert await store.snapshots.chunks("t/s", 1, 1) == []
+    assert await store.snapshots.load("t/s2") is not None
+    assert await store.snapshots.chunks("t/s2", 1, 1) == [chunk(0)]
+
+
+def listed(n: int, *, user: str = "u", version: int = 1, last_ms: int = 0, closed_ms: int | None = None) -> Listed:
+    return Listed(
+        s=f"t/s{n:03}",
+        tenant="t",
+        session=f"s{n:03}",
+        user=user,
+        agent="echo",
+        agent_version="1",
+        turns=n,
+        version=version,
+        created_ms=1,
+        last_ms=last_ms or n,
+        expires_ms=100 + n,
+        closed_ms=closed_ms,
+    )
+
+
+async def all_of(store: Store, user: str, limit: int) -> list[Listed]:
+    found: list[Listed] = []
+    page, after = await store.directory.of_user("t", user, limit=limit, after=None)
+    found += page
+    while after is not None:
+        assert len(page) == limit
+        page, after = await store.directory.of_user("t", user, limit=limit, after=after)
+        found += page
+    return found
+
+
+async def test_sessions_are_listed_latest_first_page_by_page(store: Store) -> None:
+    some = [listed(n, last_ms=1 + n // 3) for n in range(10)]  # ties, too
+    await store.directory.put([*some, listed(50, user="other"), listed(51, closed_ms=5)])
+    await store.directory.put([replace(listed(52), tenant="x")])
+
+    latest_first = sorted(some, key=lambda one: (-one.last_ms, one.s))
+    for limit in (1, 3, 5, 10, 11):
+        assert await all_of(store, "u", limit) == latest_first
+    assert await store.directory.of_user("t", "nobody", limit=3, after=None) == ([], None)
+    with pytest.raises(ValueError, match="after"):
+        await store.directory.of_user("t", "u", limit=3, after="no token")
+
+
+async def test_a_lower_version_never_replaces_a_higher_one(store: Store) -> None:
+    await store.directory.put([listed(1, version=5), listed(2, version=5)])
+    await store.directory.put([listed(1, version=4, last_ms=77), listed(2, version=6, last_ms=78), listed(3)])
+    await store.directory.put([])
+
+    assert [(one.s, one.version, one.last_ms) for one in await all_of(store, "u", 9)] == [
+        ("t/s002", 6, 78),
+        ("t/s003", 1, 3),
+        ("t/s001", 5, 1),
+    ]
+
+
+async def test_of_two_first_writers_the_higher_version_stays(store: Store) -> None:
+    for n in range(20):
+        await asyncio.gather(*(store.directory.put([listed(n, version=v)]) for v in (3, 9, 1, 7)))
+
+    assert {one.version for one in await all_of(store, "u", 100)} == {9}
+
+
+async def test_what_expires_and_what_was_closed_is_found_oldest_first(store: Store) -> None:
+    await store.directory.put([listed(n) for n in range(5)])
+    await store.directory.put([listed(n, closed_ms=1_000 - n) for n in range(10, 15)])
+
+    assert [one.turns for one in await store.directory.due(103, 9)] == [0, 1, 2, 3]
+    assert [one.turns for one in await store.directory.due(103, 2)] == [0, 1]
+    assert await store.directory.due(99, 9) == []
+    assert [one.turns for one in await store.directory.closed_before(989, 9)] == [14, 13, 12]
+    assert [one.turns for one in await store.directory.closed_before(989, 1)] == [14]
+    assert await store.directory.closed_before(986, 9) == []
+
+
+async def test_a_session_can_be_closed_opened_again_and_removed(store: Store) -> None:
+    await store.directory.put([listed(1)])
+    await store.directory.put([listed(1, version=2, closed_ms=7)])
+    assert await all_of(store, "u", 9) == []
+    assert len(await store.directory.closed_before(8, 9)) == 1
+
+    await store.directory.put([listed(1, version=3)])
+    assert await all_of(store, "u", 9) == [listed(1, version=3)]
+    assert await store.directory.closed_before(8, 9) == []
+
+    await store.directory.remove("t/s001")
+    assert await all_of(store, "u", 9) == []
+
+
+async def test_a_timer_is_armed_once_found_when_due_and_disarmed(store: Store) -> None:
+    one, other, late = Timer("t/s", "a", "c1", 10), Timer("t/s", "a", "c2", 5), Timer("t/s", "b", "c1", 99)
+    await store.timers.arm([one, other, late])
+    await store.timers.arm([replace(one, due_ms=1), Timer("t/u", "a", "c1", 98)])
+    await store.timers.arm([])
+
+    assert await store.timers.due(50, 9) == [other, one]
+    assert await store.timers.due(50, 1) == [other]
+
+    await store.timers.disarm(other)
+    await store.timers.disarm(other)
+    await store.timers.disarm(replace(one, due_ms=1))  # not the one that was found due
+    assert await store.timers.due(50, 9) == [one]
