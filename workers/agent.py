@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import JsonValue
 
 from schemas.codes import Code
 from schemas.errors import Refusal
-from schemas.frames import Finish
+from schemas.frames import Finish, Usage
+from schemas.history import HistoryItem, ToolCall, said
 from schemas.ids import legal
 from schemas.parts import Part
 from schemas.turn import TurnInput
@@ -60,7 +61,26 @@ class Reply:
     finish: Finish = "stop"
 
 
-@runtime_checkable
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What a model said, whole. `calls`: the tools that it asks for."""
+
+    text: str
+    finish: Finish = "stop"
+    calls: tuple[ToolCall, ...] = ()
+    usage: tuple[Usage, ...] = ()
+
+
+def user(text: str) -> HistoryItem:
+    """A message for `ctx.model`, as a user would say it."""
+    return said(id="", turn="", role="user", text=text, at_ms=0)
+
+
+def assistant(text: str) -> HistoryItem:
+    """A message for `ctx.model`, as an assistant would say it."""
+    return said(id="", turn="", role="assistant", text=text, at_ms=0)
+
+
 class Agent(Protocol):
     """One method. It works only through `ctx`: what goes through it is durable, there is no other state.
 

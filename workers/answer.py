@@ -56,7 +56,19 @@ class Answer:
     `step`: the last durable one, -1 before the first. Raises TerminalError(too_large) beyond `max_bytes` of JSON text.
     """
 
-    __slots__ = ("_ahead", "_bytes", "_count", "_emitter", "_items", "_max_bytes", "_open", "_taken", "_turn", "step")
+    __slots__ = (
+        "_ahead",
+        "_broken",
+        "_bytes",
+        "_count",
+        "_emitter",
+        "_items",
+        "_max_bytes",
+        "_open",
+        "_taken",
+        "_turn",
+        "step",
+    )
 
     def __init__(self, turn: str, emitter: Emitter, max_bytes: int) -> None:
         self.step = -1
@@ -69,6 +81,7 @@ class Answer:
         self._ahead = ""
         self._taken = 0
         self._open: _Message | None = None
+        self._broken = False
 
     @property
     def text(self) -> str:
@@ -82,6 +95,7 @@ class Answer:
 
     def say(self, text: str) -> None:
         """Text of the agent's own."""
+        self._mend()
         if self._open is not None:
             self._add(self._open, text)
             return
@@ -91,6 +105,7 @@ class Answer:
 
     def open(self) -> None:
         """A model begins a message: one at a time, for what is shown is one text."""
+        self._mend()
         if self._open is not None:
             raise TerminalError(Code.AGENT_ERROR, "two model calls are shown at once; give one of them show=False")
         self._open = self._begin(by_model=True)
@@ -115,11 +130,18 @@ class Answer:
             message.reasoned = False
             self._emitter.reset("retry", self.step, self.text)
 
-    def close(self, calls: tuple[ToolCall, ...] = ()) -> None:
-        """The open message is whole, and asks for `calls`."""
-        if self._open is not None:
-            self._open.calls = calls
-            self._open = None
+    def close(self, calls: tuple[ToolCall, ...] = ()) -> str:
+        """The open message is whole, and asks for `calls`: its text."""
+        message, self._open = self._open, None
+        if message is None:
+            return ""
+        message.calls = calls
+        return "".join(message.texts)
+
+    def break_off(self) -> None:
+        """The open message will not become whole. It stays as it is if the turn ends here, and is withdrawn if the
+        agent goes on."""
+        self._broken = self._open is not None
 
     def tool_answer(self, call: str, parts: tuple[Part, ...]) -> None:
         """The result of a call. One that no message of this turn asked for is not kept."""
@@ -129,7 +151,7 @@ class Answer:
             self._items.append(_ToolAnswer(message_id(self._turn, self._count), call, parts))
 
     def take(self) -> str:
-        """The text since this was last asked, without a message that is still open: what the next step makes durable."""
+        """The text since this was last asked, without a message that is still open: the next step makes it durable."""
         whole = self.text
         if self._open is not None:
             whole = whole[: len(whole) - sum(map(len, self._open.texts))]
@@ -156,6 +178,7 @@ class Answer:
 
     def finish(self, text: str | None) -> str:
         """The whole answer: `text`, or what was shown where it is None."""
+        self._mend()
         self.in_step()
         shown = self.text
         if text is None or text == shown:
@@ -192,6 +215,12 @@ class Answer:
         return HistoryItem(
             id=item.id, turn=self._turn, role="assistant", parts=parts, at_ms=at_ms, calls=calls, partial=partial
         )
+
+    def _mend(self) -> None:
+        if self._broken:
+            self._broken = False
+            self.void()
+            self.close()
 
     def _begin(self, *, by_model: bool) -> _Message:
         self._count += 1
@@ -234,4 +263,3 @@ class Answer:
         raise TerminalError(
             Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON or more, at most {self._max_bytes} are delivered"
         )
-

@@ -1,4 +1,4 @@
-"""JSON as steps keep it: one form for one value, so that a replay compares and answers equal. Knows nothing of steps."""
+"""JSON as steps keep it: one form for one value, so that a replay compares and answers equal. Knows no step."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import json
 from pydantic import JsonValue
 
 from schemas.codes import Code
-from schemas.errors import TerminalError
-from schemas.limits import Limits, Refusal, check_json
+from schemas.errors import Refusal, TerminalError
+from schemas.limits import Limits, check_json
 
 # Larger payloads go to the file store with a later issue.
 MAX_STEP_BYTES = 262_144

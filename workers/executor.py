@@ -12,15 +12,21 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from pydantic import JsonValue
+
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import CancelledBy
 from workers.agent import AgentTurn, Reply
 from workers.answer import json_bytes
-from workers.context import Context, Services
+from workers.builder import describe
+from workers.canonical import canonical, plain
+from workers.context import Context
 from workers.emitter import CallLater, Handle
 from workers.job import Job, TurnLink, TurnLost
+from workers.progress import Progress
 from workers.result import Result
+from workers.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +91,15 @@ class RunningTurn:
     """One turn that runs. After `done` was called, or `abandon`, every method does nothing."""
 
     __slots__ = (
-        "_context",
         "_done",
         "_entered",
         "_executor",
         "_job",
         "_over",
+        "_progress",
         "_started_ns",
         "_stop",
+        "_stray",
         "_task",
         "_timer",
     )
@@ -107,7 +114,7 @@ class RunningTurn:
         self._stop: CancelledBy | Literal["deadline"] | None = None
         self._timer: Handle | None = None
         self._started_ns = time.perf_counter_ns()
-        self._context = Context(job, executor.services)
+        self._progress = Progress(job, executor.services.clock_ms)
         turn = job.turn
         if turn.deadline_ms <= executor.services.clock_ms():
             self._stop = "deadline"
@@ -119,14 +126,14 @@ class RunningTurn:
     @property
     def text(self) -> str:
         """The answer so far."""
-        return self._context.answer.text
+        return self._progress.answer.text
 
     @property
     def over(self) -> bool:
         return self._over
 
     def stop(self, by: CancelledBy) -> None:
-        """End the turn as cancelled; what was shown is kept. `done` follows within `stop_s`, whatever the agent does."""
+        """End the turn as cancelled, keep what was shown. `done` follows within `stop_s`, whatever the agent does."""
         self._stop_for(by)
 
     def abandon(self) -> None:
@@ -172,13 +179,11 @@ class RunningTurn:
 
     async def _run(self) -> None:
         self._entered = True
-        context = self._context
         try:
-            context.begin()
-            reply = await self._job.agent.run(context.turn, context)
+            reply = await self._job.agent.run(_turn_of(self._job), Context(self._progress, self._executor.services))
         except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001: SystemExit of an agent must not end the worker
+        except BaseException as error:  # noqa: BLE001 - SystemExit of an agent must not end the worker
             self._raised(error)
         else:
             self._returned(reply)
@@ -186,7 +191,7 @@ class RunningTurn:
             self._left()
 
     def _returned(self, reply: object) -> None:
-        if self._over or self._context.lost:
+        if self._over or self._progress.lost:
             self._ended_late()
         elif self._stop is not None:
             log.warning("the agent swallowed its cancellation", extra=self._names())
@@ -199,7 +204,7 @@ class RunningTurn:
             self._finish(result)
 
     def _raised(self, error: BaseException) -> None:
-        if self._over or self._context.lost or isinstance(error, TurnLost):
+        if self._over or self._progress.lost or isinstance(error, TurnLost):
             self._ended_late(error)
         elif self._stop is not None:
             self._finish_stopped()
@@ -209,30 +214,30 @@ class RunningTurn:
             self._finish(self._error_result(error))
 
     def _error_result(self, error: BaseException) -> Result:
-        error = self._context.fault or error
+        error = self._progress.fault or error
         if isinstance(error, RetryableError | TerminalError):
             return self._failed(error.code, str(error) or error.code.value)
         log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=self._names())
-        first = next(iter(str(error).splitlines()), "")
-        return self._failed(Code.AGENT_ERROR, f"{type(error).__name__}: {first}" if first else type(error).__name__)
+        return self._failed(Code.AGENT_ERROR, describe(error))
 
     def _completed(self, reply: object) -> Result:
-        context = self._context
+        progress = self._progress
         given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
         if not isinstance(given, Reply):
             raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
-        context.settle()
-        data = context.plain(given.data, "data") if given.data is not None else None
-        text = context.answer.finish(given.text)
+        progress.settle()
+        data = plain(given.data, "data") if given.data is not None else None
+        text = progress.answer.finish(given.text)
         if not text and data is None:
             raise TerminalError(Code.AGENT_ERROR, "the agent returned nothing: no text, no data, and showed none")
-        self._check_size(text, context.size_of(data))
-        items = context.answer.items(context.now_ms(), partial=False)
+        self._check_size(text, data)
+        items = progress.answer.items(progress.clock_ms(), partial=False)
         result = Result("completed", text=text, messages=items, history=items, finish=given.finish, data=data)
         return self._counted(result)
 
-    def _check_size(self, text: str, data_bytes: int) -> None:
+    def _check_size(self, text: str, data: JsonValue) -> None:
         most = self._job.max_reply_bytes
+        data_bytes = 0 if data is None else len(canonical(data, "data").encode())
         if 6 * len(text) + data_bytes > most and (bytes_ := json_bytes(text) + data_bytes) > most:
             raise TerminalError(Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON, at most {most} are delivered")
 
@@ -247,18 +252,18 @@ class RunningTurn:
             self._finish(self._counted(self._kept(Result("cancelled", by=self._stop))))
 
     def _kept(self, result: Result) -> Result:
-        answer = self._context.answer
+        answer = self._progress.answer
         result.text = answer.keep()
-        result.messages = result.history = answer.items(self._context.now_ms(), partial=True)
+        result.messages = result.history = answer.items(self._progress.clock_ms(), partial=True)
         return result
 
     def _counted(self, result: Result) -> Result:
-        context = self._context
-        result.usage = context.usage
-        result.model_us = context.model_us
-        result.agent_us = max((time.perf_counter_ns() - self._started_ns) // 1000 - context.model_us, 0)
-        result.model_calls = context.model_calls
-        result.retries = context.retries
+        progress = self._progress
+        result.usage = progress.usage
+        result.model_us = progress.model_us
+        result.agent_us = max((time.perf_counter_ns() - self._started_ns) // 1000 - progress.model_us, 0)
+        result.model_calls = progress.model_calls
+        result.retries = progress.retries
         return result
 
     def _finish(self, result: Result) -> None:
@@ -270,14 +275,14 @@ class RunningTurn:
             self._left()
         try:
             self._done(result)
-        except Exception as error:  # noqa: BLE001: an error of ours must be read by somebody
+        except Exception as error:  # noqa: BLE001 - an error of ours must be read by somebody
             self._executor.fail(error)
 
     def _close(self) -> None:
         self._over = True
         self._clear_timer()
         self._job.emitter.close()
-        self._context.close()
+        self._progress.closed = True
 
     def _ended_late(self, error: BaseException | None = None) -> None:
         """The task ended after its turn did, or lost its session: nobody waits for it."""
@@ -308,4 +313,11 @@ class RunningTurn:
         return {"session": self._job.info.session, "turn": turn.turn, "attempt": turn.attempt}
 
 
-__all__ = ["AgentTurn", "Done", "Executor", "Job", "Result", "RunningTurn", "TurnLink", "TurnLost"]
+def _turn_of(job: Job) -> AgentTurn:
+    turn, given = job.turn, job.turn.input
+    return AgentTurn(
+        turn.turn, given.text, given.parts, given.metadata, given.options or {}, given.tools, attempt=turn.attempt
+    )
+
+
+__all__ = ["Done", "Executor", "Job", "Result", "RunningTurn", "TurnLink", "TurnLost"]

@@ -1,4 +1,4 @@
-"""Which agents there are: built in, from `FLEET_AGENTS`, from entry points. Knows nothing of building or running them."""
+"""Which agents there are: built in, from `FLEET_AGENTS`, from entry points. Builds and runs none of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from importlib.metadata import EntryPoint, entry_points
 from schemas.codes import Code
 from schemas.errors import Refusal
 from workers.agent import AgentSpec, RegistrationError
-from workers.agents import chat, echo
+from workers.agents.chat import spec as chat
+from workers.agents.echo import spec as echo
 
 GROUP = "turnfleet.agents"
 
 
 class Registry:
-    """Specs by name, each with the place it came from. Raises RegistrationError with a sentence for whoever starts us."""
+    """Specs by name, and where each came from. Raises RegistrationError with a sentence for whoever starts us."""
 
     def __init__(self, specs: Iterable[AgentSpec] = (), *, default: str | None = None) -> None:
         self.default = default
@@ -37,6 +38,9 @@ class Registry:
         if default not in registry._specs:
             raise RegistrationError(f"FLEET_AGENT: no agent {default!r} is registered; there are: {registry._names()}")
         return registry
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._specs
 
     def __iter__(self) -> Iterator[AgentSpec]:
         return iter(self._specs.values())
@@ -71,7 +75,7 @@ class Registry:
 
 def builtin_specs() -> list[AgentSpec]:
     """The agents that come with the platform."""
-    return [echo.spec(), chat.spec()]
+    return [echo(), chat()]
 
 
 def specs_of(found: object, place: str) -> list[AgentSpec]:
@@ -117,7 +121,9 @@ def _import(place: str) -> object:
     except RegistrationError:
         raise
     except Exception as error:
-        raise RegistrationError(f"FLEET_AGENTS: {module} cannot be imported: {type(error).__name__}: {error}") from error
+        raise RegistrationError(
+            f"FLEET_AGENTS: {module} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     return found
 
 

@@ -1,0 +1,125 @@
+"""One model call as a step: answered from the journal, or asked for, shown and made durable. Knows no provider.
+
+Order of effects: (1) the message opens, (2) its text is shown as it comes, (3) the step is durable, (4) the agent
+gets the answer. What a repeated call showed before is withdrawn first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import orjson
+from pydantic import JsonValue
+
+from schemas.codes import Code
+from schemas.entries import Step
+from schemas.errors import RetryableError, TerminalError
+from schemas.history import HistoryItem, ToolCall
+from schemas.parts import TextPart
+from workers.agent import ModelAnswer
+from workers.answer import clean
+from workers.canonical import MAX_STEP_BYTES
+from workers.models.port import ModelChunk, ModelDone, ModelRequest
+from workers.progress import Progress
+from workers.services import Services
+
+_KIND = _NAME = "model"
+
+
+class ModelStep:
+    """`show`: the text is part of the answer."""
+
+    __slots__ = ("_chars", "_progress", "_request", "_services", "_show", "_texts")
+
+    def __init__(self, progress: Progress, services: Services, request: ModelRequest, *, show: bool) -> None:
+        self._progress = progress
+        self._services = services
+        self._request = request
+        self._show = show
+        self._texts: list[str] = []
+        self._chars = 0
+
+    async def run(self) -> ModelAnswer:
+        """Raises RetryableError when every try failed, TerminalError, TurnLost."""
+        progress = self._progress
+        digest = request_digest(self._request, show=self._show)
+        number, held = progress.take(_KIND, _NAME, digest)
+        progress.model_calls += 1
+        if held is not None:
+            return self._replay(held)
+        if self._show:
+            progress.answer.in_step()
+            progress.answer.open()
+        try:
+            done = await self._ask()
+        except BaseException:
+            if self._show:
+                progress.answer.break_off()
+            raise
+        return await self._keep(number, digest, done)
+
+    async def _ask(self) -> ModelDone:
+        began_ns = time.perf_counter_ns()
+        try:
+            return await self._services.models.ask(self._request, piece=self._piece, again=self._again)
+        finally:
+            self._progress.model_us += (time.perf_counter_ns() - began_ns) // 1000
+
+    def _piece(self, piece: ModelChunk) -> None:
+        if self._show:
+            self._progress.answer.reason(piece.reasoning)
+            self._progress.answer.grow(piece.text)
+        else:
+            self._texts.append(clean(piece.text))
+            self._chars += len(piece.text)
+            if self._chars > MAX_STEP_BYTES:
+                raise TerminalError(Code.TOO_LARGE, f"the model said more than {MAX_STEP_BYTES} characters")
+
+    def _again(self, error: RetryableError) -> None:
+        self._progress.retries += 1
+        self._texts.clear()
+        self._chars = 0
+        if self._show:
+            self._progress.answer.void()
+
+    async def _keep(self, number: int, digest: str, done: ModelDone) -> ModelAnswer:
+        progress = self._progress
+        text = progress.answer.close(done.calls) if self._show else "".join(self._texts)
+        usage = (done.usage,) if done.usage is not None else ()
+        result: dict[str, JsonValue] = {"finish": done.finish}
+        if self._show:
+            result["chars"] = len(text)
+        else:
+            result["text"] = text
+        if done.calls:
+            result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in done.calls]
+        await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
+        return ModelAnswer(text, done.finish, done.calls, usage)
+
+    def _replay(self, held: Step) -> ModelAnswer:
+        result: dict[str, Any] = held.result if isinstance(held.result, dict) else {}
+        calls = tuple(ToolCall.model_validate(call) for call in result.get("calls", ()))
+        text = held.text[len(held.text) - result["chars"] :] if self._show else result["text"]
+        if self._show:
+            self._progress.answer.open()
+            self._progress.answer.grow(text)
+            self._progress.answer.close(calls)
+        self._progress.replayed(held.step)
+        return ModelAnswer(text, result.get("finish", "stop"), calls, held.usage)
+
+
+def request_digest(request: ModelRequest, *, show: bool) -> str:
+    """32 hex digits over what the agent asked for: not over settings, ids or moments, which change between attempts."""
+    said = [_said(item) for item in request.messages]
+    tools = [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools]
+    asked = [request.system, request.model, request.temperature, request.max_tokens, tools, show, said]
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _said(item: HistoryItem) -> list[Any]:
+    parts = item.parts
+    if len(parts) == 1 and isinstance(parts[0], TextPart) and not item.calls and item.call is None:
+        return [item.role, parts[0].text]
+    return [item.role, item.model_dump(mode="json", include={"parts", "calls", "call"})]
