@@ -125,7 +125,9 @@ class Run:
         await self._process.wait()
 
     def kill(self) -> None:
-        """SIGKILL to the process and to its session."""
+        """SIGKILL to the process and to its group."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
