@@ -1,0 +1,136 @@
+"""A client's turn becomes a record on `agent.turns`. Knows nothing of sockets or of what becomes of the turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from broker.port import Outgoing, Position
+from gateway.access import Access
+from gateway.event import Event, TurnKey, event_of
+from gateway.identity import Principal
+from gateway.publishing import Publishing, PublishRefusal
+from gateway.reader import Reader
+from gateway.resume import catch_up
+from gateway.router import Router
+from gateway.turn_request import TurnRequest
+from schemas.codec import check_turn, encode_turn, turn_headers
+from schemas.codes import Code
+from schemas.errors import Refusal
+from schemas.frames import Accepted
+from schemas.ids import mint
+from schemas.limits import Limits
+
+TURNS = "agent.turns"
+
+
+@dataclass(eq=False, slots=True)
+class Submission:
+    """A turn on its way in. `position`: where its record lies, once acknowledged."""
+
+    tenant: str
+    session: str
+    turn: str
+    user: str
+    outgoing: Outgoing
+    position: Position | None = None
+    early: list[Event] = field(default_factory=list)
+    on_refused: Callable[[Event], bool] | None = None
+
+    @property
+    def key(self) -> TurnKey:
+        return (self.tenant, self.session, self.turn)
+
+
+class Intake:
+    """Checks, mints, publishes. `turn_timeout_ms`: of a turn that brings none."""
+
+    def __init__(
+        self, publishing: Publishing, router: Router, access: Access, *, limits: Limits, turn_timeout_ms: int
+    ) -> None:
+        self._publishing = publishing
+        self._router = router
+        self._access = access
+        self._limits = limits
+        self._turn_timeout_ms = turn_timeout_ms
+
+    async def admit(self, who: Principal, session: str, request: TurnRequest) -> Submission:
+        """The checked turn with its id, ready to be published. Raises Refusal."""
+        check_turn(request.as_turn(turn="-", tenant=who.tenant, user=who.user, deadline_ms=0), self._limits)
+        await self._access.require_session(who, session, "send", turn=request.turn)
+        now = self._publishing.clock_ms()
+        turn_id = request.turn or mint()
+        deadline = now + (request.timeout_ms or self._turn_timeout_ms)
+        turn = request.as_turn(turn=turn_id, tenant=who.tenant, user=who.user, deadline_ms=deadline)
+        value = encode_turn(turn)
+        if len(value) > self._limits.record_bytes:
+            raise Refusal(Code.TOO_LARGE, f"the turn: {len(value)} bytes, at most {self._limits.record_bytes}")
+        address = self._publishing.address
+        headers = turn_headers(turn_id, source=address.source, now_ms=now, reply_to=address.reply_to)
+        outgoing = Outgoing(TURNS, session.encode(), value, headers=headers)
+        return Submission(who.tenant, session, turn_id, who.user, outgoing)
+
+    def begin(self, submission: Submission, reader: Reader) -> None:
+        """From now on the turn's frames are for `reader`; they wait until `accepted` is out."""
+        log = self._router.ring.get(submission.key)
+        if log is not None and log.user not in (None, submission.user):
+            raise Refusal(Code.NOT_FOUND, "there is no such session")
+        self._router.ring.begin(submission.key, submission.user)
+        reader.hold(submission.session, submission.turn)
+        self._router.follow(reader, submission.session, submission.turn)
+
+        def on_refused(event: Event) -> bool:
+            return self._refused(submission, reader, event)
+
+        submission.on_refused = on_refused
+        self._router.expect_refusal(submission.key, on_refused)
+
+    async def publish(self, submission: Submission, reader: Reader, on_accepted: Callable[[Event], None]) -> None:
+        """Publish, wait for the broker's ack, say `accepted`, then let the turn's frames go.
+
+        Raises PublishRefusal: `unavailable` (certainly not in) or `publish_unknown` (only the same id may be sent).
+        """
+        try:
+            submission.position = await self._publishing.send(submission.outgoing, what="turn", turn=submission.turn)
+        except PublishRefusal as refusal:
+            proven = refusal.code is Code.PUBLISH_UNKNOWN and reader.holds(submission.session, submission.turn)
+            if not proven:
+                self.withdraw(submission, reader)
+                raise
+        accepted = event_of(
+            Accepted(
+                session=submission.session, turn=submission.turn, attempt=0, seq=0, at_ms=self._publishing.clock_ms(),
+                tenant=submission.tenant,
+            )
+        )  # fmt: skip
+        on_accepted(accepted)
+        self._release(submission, reader, accepted)
+
+    def withdraw(self, submission: Submission, reader: Reader) -> None:
+        """The turn did not get in, or its connection is gone."""
+        reader.drop(submission.session, submission.turn)
+        self._router.leave(reader, submission.session, submission.turn)
+        if submission.on_refused is not None:
+            self._router.forget_refusal(submission.key, submission.on_refused)
+
+    def _release(self, submission: Submission, reader: Reader, accepted: Event) -> None:
+        reader.start_at(submission.session, submission.turn, accepted.position)
+        log = self._router.ring.get(submission.key)
+        replay = catch_up(log) if log is not None else []
+        self._router.spread(accepted)
+        reader.release(submission.session, submission.turn, replay)
+        if log is not None and log.terminal is not None:
+            self.withdraw(submission, reader)
+        for event in submission.early:
+            self._refused(submission, reader, event)
+
+    def _refused(self, submission: Submission, reader: Reader, event: Event) -> bool:
+        """Whether `event` refuses this very record; then it is passed on and the turn is not followed any more."""
+        if submission.position is None:
+            submission.early.append(event)
+            return False
+        if event.place != (submission.position.partition, submission.position.offset):
+            return False
+        self._router.leave(reader, submission.session, submission.turn)
+        reader.answer(event)
+        return True
