@@ -29,9 +29,9 @@ from aiokafka.errors import (
 
 from broker.kafka_admin import KafkaAdmin
 from broker.kafka_connect import client_options, in_time
-from broker.outbox import Entry, Lane
-from broker.partition import partition_of
-from broker.port import Acked, BrokerUnavailable, Outgoing, Position, PublishError, PublishUnknown
+from broker.lane import Entry, Lane
+from broker.outbox import Outbox
+from broker.port import Acked, BrokerUnavailable, Outgoing, Position, PublishError
 from schemas.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -56,70 +56,61 @@ class KafkaPublisher:
     def __init__(self, settings: KafkaSettings, topics: Sequence[str]) -> None:
         self._settings = settings
         self._topics = tuple(topics)
-        self._lanes: dict[str, list[Lane]] = {}
-        self._ready: list[Lane] = []
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._open = 0
+        self._outbox = Outbox({}, self._wake.set)
+        self._batch_bytes = BATCH_BYTES
         self._broken = False
         self._failures = 0
-        self._closed = False
+        self._stopped = False
         self._producer: Any = None
         self._drainer: asyncio.Task[None] | None = None
 
     def partition_count(self, topic: str) -> int:
         """How many partitions the topic has on the cluster (read at start). KeyError: not among this publisher's."""
-        return len(self._lanes[topic])
+        return self._outbox.partition_count(topic)
 
     async def start(self) -> None:
-        """Read the topics' sizes, then connect. Raises BrokerUnavailable, also for a topic that does not exist."""
-        self._lanes = await self._describe()
+        """Read how the topics are cut, then connect. Raises BrokerUnavailable, also for a topic that does not exist."""
+        lanes = await self._lanes()
+        smallest = min((lane.limit_bytes for some in lanes.values() for lane in some), default=BATCH_BYTES)
+        self._batch_bytes = min(BATCH_BYTES, smallest)
+        self._outbox = Outbox(lanes, self._wake.set)
         self._producer = await in_time(self._settings, self._connect())
         self._drainer = asyncio.create_task(self._drain(), name="publisher")
+        self._drainer.add_done_callback(self._ended)
 
     def publish(self, outgoing: Outgoing, acked: Acked | None = None) -> None:
         """Hand over and return at once; see the port."""
-        self._add(Entry(outgoing, acked, None))
+        self._outbox.publish(outgoing, acked)
 
     async def send(self, outgoing: Outgoing) -> Position:
         """Publish one and wait for the ack. PublishError: certainly not in the log. PublishUnknown: nobody knows.
 
         A position with offset −1 is in the log, but the broker no longer tells where.
         """
-        entry = Entry(outgoing, None, asyncio.get_running_loop().create_future())
-        assert entry.waiter is not None
-        self._add(entry)
-        timeout_s = self._settings.kafka_publish_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await entry.waiter
-        except TimeoutError:
-            entry.gone = True
-            if entry.handed:
-                raise PublishUnknown(f"no answer from the broker within {timeout_s:g} s") from None
-            raise PublishError(f"the broker could not be reached for {timeout_s:g} s; never sent") from None
+        return await self._outbox.send(outgoing, self._settings.kafka_publish_timeout_s)
 
     async def flush(self) -> None:
         """Wait until everything handed over is acknowledged."""
-        await self._idle.wait()
+        await self._outbox.flush()
 
     async def stop(self) -> None:
         """Flush for at most 5 s, then close; what is left gets `acked(error)`. Safe to call twice."""
-        if self._closed:
+        if self._stopped:
             return
-        self._closed = True
+        self._stopped = True
+        self._outbox.close()
         if self._drainer is not None:
-            await asyncio.wait([flushed := asyncio.ensure_future(self.flush())], timeout=STOP_TIMEOUT_S)
+            flushed = asyncio.ensure_future(self.flush())
+            await asyncio.wait([flushed, self._drainer], timeout=STOP_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             flushed.cancel()
             self._drainer.cancel()
             await asyncio.wait([self._drainer])
         if self._producer is not None:
             await _discard(self._producer)
-        for lane in (lane for lanes in self._lanes.values() for lane in lanes):
-            self._give_up(lane)
+        self._outbox.give_up()
 
-    async def _describe(self) -> dict[str, list[Lane]]:
+    async def _lanes(self) -> dict[str, list[Lane]]:
         admin = KafkaAdmin(self._settings)
         try:
             found = await admin.describe(self._topics)
@@ -135,72 +126,39 @@ class KafkaPublisher:
         return lanes
 
     async def _connect(self) -> Any:
-        smallest = min((lane.limit_bytes for lanes in self._lanes.values() for lane in lanes), default=BATCH_BYTES)
         producer = AIOKafkaProducer(
             **client_options(self._settings, "publisher"),
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
-            max_batch_size=min(BATCH_BYTES, smallest),
+            max_batch_size=self._batch_bytes,
         )
         try:
             await producer.start()
-            for lanes in self._lanes.values():
-                await producer.partitions_for(lanes[0].topic)
+            for topic in self._topics:
+                await producer.partitions_for(self._settings.topic_prefix + topic)
         except BaseException:
             await _discard(producer)
             raise
         return producer
 
-    def _add(self, entry: Entry) -> None:
-        outgoing = entry.outgoing
-        lanes = self._lanes[outgoing.topic]
-        partition = outgoing.partition
-        if partition is None:
-            partition = partition_of(outgoing.key or b"", len(lanes))
-        if self._closed or not 0 <= partition < len(lanes) or not lanes[partition].fits(outgoing):
-            self._refuse(entry, partition)
-            return
-        if self._open == 0:
-            self._idle.clear()
-        self._open += 1
-        lane = lanes[partition]
-        lane.waiting.append(entry)
-        if not lane.in_flight and not lane.scheduled:
-            self._schedule(lane)
-
-    def _refuse(self, entry: Entry, partition: int) -> None:
-        lanes = self._lanes[entry.outgoing.topic]
-        if self._closed:
-            why = "the publisher is closed"
-        elif not 0 <= partition < len(lanes):
-            why = f"{entry.outgoing.topic} has no partition {partition}"
-        else:
-            why = (
-                f"the record is larger than the {lanes[partition].limit_bytes} bytes that {entry.outgoing.topic} takes"
-            )
-        asyncio.get_running_loop().call_soon(entry.failed, PublishError(why))
-
-    def _schedule(self, lane: Lane) -> None:
-        lane.scheduled = True
-        self._ready.append(lane)
-        self._wake.set()
-
     async def _drain(self) -> None:
-        """Hand over whatever waits, lane by lane; acks come beside it, in `_acked`."""
+        """Hand over whatever waits, lane by lane; acks come beside it, in `_answered`."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             if self._broken:
                 await self._replace()
-            lanes, self._ready = self._ready, []
-            for lane in lanes:
-                lane.scheduled = False
-                if not lane.in_flight:
-                    await self._hand_over(lane)
+            for lane in self._outbox.ready():
+                await self._hand_over(lane)
+
+    def _ended(self, drainer: asyncio.Task[None]) -> None:
+        """A defect here must not leave callers waiting for ever."""
+        if not drainer.cancelled() and drainer.exception() is not None:
+            log.critical("the publisher ended", exc_info=drainer.exception())
+            self._outbox.give_up()
 
     async def _hand_over(self, lane: Lane) -> None:
-        self._settle(lane.drop_gone())
         batch = self._producer.create_batch()
         now = int(time.time() * 1000)
 
@@ -214,7 +172,7 @@ class KafkaPublisher:
             )
             return taken is not None
 
-        self._settle(lane.take(append))
+        self._outbox.settle(lane.take(append))
         if not lane.in_flight:
             return
         batch.close()
@@ -223,45 +181,36 @@ class KafkaPublisher:
         except Exception as error:  # noqa: BLE001  (whatever kept aiokafka from taking it: it is sent again)
             self._failed(lane, error)
             return
-        future.add_done_callback(partial(self._acked, lane, now))
+        future.add_done_callback(partial(self._answered, lane, now))
 
-    def _acked(self, lane: Lane, now: int, future: asyncio.Future[Any]) -> None:
+    def _answered(self, lane: Lane, now: int, future: asyncio.Future[Any]) -> None:
         error = ProducerClosed() if future.cancelled() else future.exception()
         if error is not None:
             self._failed(lane, error)
             return
         self._failures = 0
         metadata = future.result()
-        entries = lane.done()
-        for index, entry in enumerate(entries):
-            entry.landed(None if entry.waiter is None else _position(lane, metadata, entry, index, now))
-        self._settle(len(entries))
-        if lane.waiting and not lane.scheduled:
-            self._schedule(lane)
+        self._outbox.landed(lane, lambda entry, index: _position(lane, metadata, entry, index, now))
 
     def _failed(self, lane: Lane, error: BaseException) -> None:
         """Refused for good: tell it. Anything else: the batch waits again at the front, for another producer."""
-        if not self._closed:
-            self._broken = True
-        if isinstance(error, REFUSED) and (len(lane.in_flight) == 1 or not isinstance(error, TOO_LARGE)):
-            entries = lane.done()
-            for entry in entries:
-                entry.failed(PublishError(f"the broker refused the record: {type(error).__name__}"))
-            self._settle(len(entries))
-        else:
-            lane.singly = len(lane.in_flight) if isinstance(error, TOO_LARGE) else lane.singly
-            lane.back()
-        log.warning("publishing to %s/%d failed, repeating: %s", lane.topic, lane.partition, repr(error))
-        if not lane.scheduled:
-            self._schedule(lane)
+        log.warning("publishing to %s/%d failed: %r", lane.topic, lane.partition, error)
+        self._broken = True
+        too_large = isinstance(error, TOO_LARGE)
+        if isinstance(error, REFUSED) and not (too_large and len(lane.in_flight) > 1):
+            self._outbox.refused(lane, PublishError(f"the broker refused the record: {type(error).__name__}"))
+            return
+        if too_large:  # one of these records: find out which
+            lane.singly = len(lane.in_flight)
+        self._outbox.again(lane)
 
     async def _replace(self) -> None:
         """A new producer for the broken one; returns once it is connected. Whatever was in flight waits again."""
         await _discard(self._producer)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the callbacks of what was in flight
         while True:
-            self._failures += 1
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(self._failures, 10)))
+            self._failures += 1
             try:
                 self._producer = await in_time(self._settings, self._connect())
             except BrokerUnavailable as error:
@@ -269,20 +218,6 @@ class KafkaPublisher:
             else:
                 break
         self._broken = False
-
-    def _settle(self, count: int) -> None:
-        self._open -= count
-        if self._open == 0:
-            self._idle.set()
-
-    def _give_up(self, lane: Lane) -> None:
-        lane.back()
-        entries = [*lane.waiting]
-        lane.waiting.clear()
-        for entry in entries:
-            handed = "no answer from the broker before the publisher closed"
-            entry.failed(PublishUnknown(handed) if entry.handed else PublishError("the publisher closed; never sent"))
-        self._settle(len(entries))
 
 
 def _position(lane: Lane, metadata: Any, entry: Entry, index: int, now: int) -> Position:
