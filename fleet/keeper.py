@@ -63,7 +63,7 @@ class Keeper:
             run.kill()  # whatever it had started
             if time.monotonic() - run.started_s > HEALTHY_S:
                 pause_s = FIRST_PAUSE_S
-            self._say(f"the {self.part.name} ended {describe(code)}; starting it again ({self.part.log})")
+            self._say(f"{self.part.title} ended {describe(code)}; starting it again ({self.part.log})")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             run = await self._again()
@@ -79,5 +79,5 @@ class Keeper:
             self._say(f"{failure.text}; trying again")
             await run.stop()
         else:
-            self._say(f"the {self.part.name} is back (process id {run.pid})")
+            self._say(f"{self.part.title} is back (process id {run.pid})")
         return run

@@ -41,6 +41,11 @@ class Part:
     hints: tuple[tuple[str, str], ...] = ()
     dies_with: signal.Signals = signal.SIGKILL
 
+    @property
+    def title(self) -> str:
+        """Its name in a sentence: `the broker`, `worker 2`."""
+        return self.name if self.name[-1].isdigit() else f"the {self.name}"
+
 
 class CannotStart(Exception):
     """`text`: which part and why; `advice`: what to do."""
@@ -55,7 +60,7 @@ class PartFailed(CannotStart):
     """A part that was started is not there. `tail`: the last lines of its log."""
 
     def __init__(self, part: Part, text: str) -> None:
-        super().__init__(f"the {part.name} {text}", "")
+        super().__init__(f"{part.title} {text}", "")
         self.part = part
         self.tail = readable_tail(part.log)
         raw = "\n".join(readable_tail(part.log, lines=200))

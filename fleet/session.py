@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from journal.loader import load
-
 from fleet import addresses
 from fleet.answer import printable
 from fleet.exits import CommandError, Exit
 from fleet.wire import connected, within
+from journal.loader import load
 from journal.mongo import MongoStore
 from journal.port import StoreMismatch, StoreUnavailable
 from journal.state import State

@@ -8,9 +8,8 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from broker.kafka_tail import KafkaTail
-
 from broker.kafka_publisher import KafkaPublisher
+from broker.kafka_tail import KafkaTail
 from broker.partition import partition_of
 from broker.port import BrokerUnavailable, Outgoing, Position, PublishError, PublishUnknown
 from fleet.exits import CommandError, Exit

@@ -1,0 +1,60 @@
+"""The real processes as `fleet up` starts them, for the end-to-end tests."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet_process import FleetUp, bare_environment
+
+
+@pytest.fixture(scope="session")
+def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a scripted OpenAI-compatible server: FLEET_MODEL_URL."""
+    log = tmp_path_factory.mktemp("model") / "model.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest", "model", "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=bare_environment(),
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready "), log.read_text()
+        yield line.removeprefix("ready ").strip()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, scripted_model: str) -> Iterator[FleetUp]:
+    """One stack for the tests that leave it as it is: two workers, agent `echo`, the scripted model."""
+    up = FleetUp(tmp_path_factory.mktemp("stack") / "data", {"agent": "echo", "model_url": scripted_model})
+    try:
+        yield up.start()
+    finally:
+        up.close()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, scripted_model: str) -> Iterator[Callable[..., FleetUp]]:
+    """Makes stacks that a test may break; each is ended afterwards."""
+    made: list[FleetUp] = []
+
+    def make(name: str = "data", *, workers: int = 2, **settings: str) -> FleetUp:
+        up = FleetUp(tmp_path / name, {"agent": "echo", "model_url": scripted_model, **settings}, workers=workers)
+        made.append(up)
+        return up
+
+    yield make
+    for up in made:
+        up.close()
