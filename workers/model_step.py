@@ -63,7 +63,10 @@ class ModelStep:
     async def _ask(self) -> ModelDone:
         began_ns = time.perf_counter_ns()
         try:
-            return await self._services.models.ask(self._request, piece=self._piece, again=self._again)
+            deadline_ms = self._progress.job.turn.deadline_ms
+            return await self._services.models.ask(
+                self._request, piece=self._piece, again=self._again, deadline_ms=deadline_ms
+            )
         finally:
             self._progress.model_us += (time.perf_counter_ns() - began_ns) // 1000
 

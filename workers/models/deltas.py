@@ -22,12 +22,11 @@ _FINISH: dict[str, Finish] = {
 class Deltas:
     """One answer while it comes in. `finished`: the model said that it is done; `ended`: nothing follows at all."""
 
-    __slots__ = ("_calls", "_finish", "_half", "_model", "_odd", "_provider", "_reasoning", "_text", "_usage", "ended")
+    __slots__ = ("_calls", "_finish", "_half", "_model", "_odd", "_reasoning", "_text", "_usage", "ended")
 
-    def __init__(self, model: str, provider: str | None = None) -> None:
+    def __init__(self, model: str) -> None:
         self.ended = False
         self._model = model
-        self._provider = provider
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, _Call] = {}
@@ -130,7 +129,6 @@ class Deltas:
         cached = inner.get("cached_tokens") if isinstance(inner, dict) else None
         reasoning = outer.get("reasoning_tokens") if isinstance(outer, dict) else None
         return Usage(
-            provider=self._provider,
             model=self._model,
             input_tokens=_whole_number(usage.get("prompt_tokens"), 0),
             output_tokens=_whole_number(usage.get("completion_tokens"), 0),

@@ -16,16 +16,18 @@ import httpx2
 import openai
 
 from schemas.errors import RetryableError, TerminalError
+from schemas.settings import ModelSettings
 from workers.models.deltas import Deltas
 from workers.models.failures import Failure, retry_after_s
 from workers.models.openai_messages import body_of
-from workers.models.port import ModelPiece, ModelRequest, ModelUnavailable
+from workers.models.port import ModelPiece, ModelRefused, ModelRequest, ModelUnavailable, Timeouts
 from workers.models.pump import Pump
 from workers.models.sse import Events, EventTooLarge
 from workers.models.wire import Wire, WireTransport
 
 # How long the usage may come after the last piece, where a server keeps the connection open and says nothing.
 _AFTER_FINISH_S = 5.0
+_NOWHERE = "http://model.invalid/v1"
 # What a server that does not know the usage option answers.
 _NOT_UNDERSTOOD = frozenset({400, 422})
 
@@ -35,30 +37,25 @@ class _Reader(Protocol):
     def pause(self) -> None: ...
 
 
-class OpenAICompatible:
-    """One endpoint. `url`: with its version path (`…/v1`); `model`: the name that requests without one get;
-    `coalesce_s`: deltas are joined for so long after the first; `provider`: its name in usage.
-    """
+class OpenAICompatibleModel:
+    """The endpoint that the settings name. `with_usage`: it takes the option that asks for token counts."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str,
-        key: str = "",
-        coalesce_s: float = 0.05,
-        provider: str | None = None,
-    ) -> None:
-        self.url = url
-        self.model = model
-        self.provider = provider
-        self.coalesce_s = coalesce_s
+    def __init__(self, settings: ModelSettings) -> None:
+        self.url = settings.model_url
+        self.model = settings.model
+        self.coalesce_s = settings.model_coalesce_ms / 1000
+        self.timeouts = Timeouts(
+            connect_s=settings.model_connect_timeout_s,
+            first_token_s=settings.model_first_token_timeout_s,
+            idle_s=settings.model_idle_timeout_s,
+            total_s=settings.model_total_timeout_s,
+        )
         self.with_usage = True
-        transport = None if _behind_proxy(url) else WireTransport()
+        transport = None if _behind_proxy(self.url) else WireTransport()
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
         self.client = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=url,
+            api_key=settings.model_key or "none",
+            base_url=self.url or _NOWHERE,
             max_retries=0,
             http_client=httpx2.AsyncClient(transport=transport, limits=limits, follow_redirects=True),
             default_headers={"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"},
@@ -76,15 +73,16 @@ class OpenAICompatible:
 class Answer:
     """One call: a context manager, and the iterator of its pieces."""
 
-    def __init__(self, endpoint: OpenAICompatible, request: ModelRequest) -> None:
+    def __init__(self, endpoint: OpenAICompatibleModel, request: ModelRequest) -> None:
         self._endpoint = endpoint
         self._request = request
+        self._limits = request.timeouts or endpoint.timeouts
         self._model = request.model or endpoint.model
         self._events = Events()
-        self._deltas = Deltas(self._model, endpoint.provider)
+        self._deltas = Deltas(self._model)
         self._clock = asyncio.get_running_loop().time
-        self._end_s = self._clock() + request.timeouts.total_s
-        self._first_s = self._clock() + request.timeouts.first_token_s
+        self._end_s = self._clock() + self._limits.total_s
+        self._first_s = self._clock() + self._limits.first_token_s
         self._response: httpx2.Response | None = None
         self._reader: _Reader | None = None
         self._begun = False
@@ -92,6 +90,8 @@ class Answer:
         self._over = False
 
     async def __aenter__(self) -> AsyncIterator[ModelPiece]:
+        if not self._endpoint.url:
+            raise ModelRefused("no model is configured: set FLEET_MODEL_URL to an OpenAI-compatible endpoint")
         try:
             async with asyncio.timeout_at(min(self._first_s, self._end_s)):
                 self._response = await self._asked()
@@ -154,7 +154,7 @@ class Answer:
         """When the next piece must be here."""
         if not self._begun:
             return self._first_s
-        idle_s = self._request.timeouts.idle_s
+        idle_s = self._limits.idle_s
         return self._clock() + (min(idle_s, _AFTER_FINISH_S) if self._deltas.finished else idle_s)
 
     def _last(self) -> ModelPiece:
@@ -174,7 +174,7 @@ class Answer:
         return self._last()
 
     def _late(self) -> ModelUnavailable:
-        limits = self._request.timeouts
+        limits = self._limits
         if self._clock() >= self._end_s:
             return ModelUnavailable(f"the model did not end within {limits.total_s:g} s")
         if not self._begun:
@@ -199,7 +199,7 @@ class Answer:
         return response
 
     async def _sent(self, *, with_usage: bool) -> httpx2.Response:
-        request, limits = self._request, self._request.timeouts
+        request, limits = self._request, self._limits
         response: object = await self._endpoint.client.post(
             "/chat/completions",
             cast_to=httpx2.Response,

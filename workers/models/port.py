@@ -38,7 +38,7 @@ class ToolSpec:
 class ModelRequest:
     """One call: what was said, in order, and for whom.
 
-    `model` None: the adapter's own. `system` goes before the messages; a file part needs a model that reads files.
+    `model`, `timeouts` None: the adapter's own. `system` goes before the messages.
     `session` and `turn` go along as headers `x-fleet-session` and `x-fleet-turn`, never as a user of the provider.
     """
 
@@ -50,7 +50,7 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     tools: tuple[ToolSpec, ...] = ()
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts | None = None
 
 
 @dataclass(frozen=True, slots=True)
