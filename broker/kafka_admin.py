@@ -48,7 +48,8 @@ class KafkaAdmin:
         response = await self._call(lambda client: client.create_topics([new]))
         for _, code, message in response.topic_errors:
             _require(for_code(code) in (NoError, TopicAlreadyExistsError), f"to create {name}", code, message)
-        await self._visible(topic.name, topic.partitions)
+            if code == 0:
+                await self._visible(topic.name, topic.partitions)
 
     async def alter_config(self, name: str, config: Mapping[str, str]) -> None:
         """Set these keys and leave the others alone. Raises BrokerUnavailable, also when the broker refuses."""

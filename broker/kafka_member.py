@@ -13,12 +13,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
 
 from broker.handover import Handover
 from broker.hints import Hints
 from broker.kafka_connect import client_options, in_time
-from broker.port import Assignment, Record
+from broker.port import Assignment, BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -283,7 +283,13 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
             await work
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001
+        except InvalidSessionTimeoutError:
+            asked = self._settings.kafka_session_timeout_ms
+            advice = "Kafka takes 6,000 to 1,800,000 unless group.min.session.timeout.ms says otherwise"
+            self._handover.fail(
+                BrokerUnavailable(f"the broker refuses FLEET_KAFKA_SESSION_TIMEOUT_MS={asked}: {advice}")
+            )
+        except BaseException as error:  # noqa: BLE001  (the owner drains and ends, whatever it was)
             self._handover.fail(error)
 
 

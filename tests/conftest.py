@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.mongod", "tests.support.stores"]
+pytest_plugins = ["tests.support.mongod", "tests.support.stores", "tests.support.noida", "tests.support.kafka_jvm"]
 """Where fixtures lie that more than one test file uses."""
 
 LANES = {"unit": 10, "property": 60, "contract": 120, "integration": 120, "e2e": 300}
