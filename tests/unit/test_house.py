@@ -32,6 +32,8 @@ SDK_HOMES = {
     "testcontainers": (),
 }
 """Vendor SDK → the files that may import it."""
+HALLS = {"workers/session.py": 900, "workers/actor.py": 520}
+"""Files that outgrew 400 lines, and what they may not outgrow; a row goes when its file is split."""
 GROUND = {"schemas", "pydantic", "pydantic_core", "pydantic_settings", "yaml"}
 
 
@@ -85,8 +87,10 @@ def test_a_module_says_its_one_job_in_its_first_line(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=named)
-def test_a_module_has_one_noun_and_is_not_a_hall(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 500, "ask which noun is missing"
+def test_a_module_is_a_room_and_no_hall(path: Path) -> None:
+    limit = HALLS.get(named(path), 400)
+
+    assert len(path.read_text().splitlines()) <= limit, "ask which noun is missing"
 
 
 @pytest.mark.parametrize("name", LOCKS)
