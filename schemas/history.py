@@ -38,6 +38,6 @@ class HistoryItem(Frozen):
         return text_of(self.parts)
 
 
-def said(*, id: str, turn: str, role: Role, text: str, at_ms: int) -> HistoryItem:
-    """A plain text message."""
-    return HistoryItem(id=id, turn=turn, role=role, parts=(TextPart(text=text),), at_ms=at_ms)
+def said(item: str, *, turn: str, role: Role, text: str, at_ms: int) -> HistoryItem:
+    """A plain text message; `item` is its id."""
+    return HistoryItem(id=item, turn=turn, role=role, parts=(TextPart(text=text),), at_ms=at_ms)
