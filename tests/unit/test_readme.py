@@ -9,8 +9,12 @@ from typing import cast
 from typer.testing import CliRunner
 
 from fleet.__main__ import app
+from schemas.settings import ModelSettings
+from tests.support.memory_fleet import MemoryFleet
 from workers.agent import AgentSpec, AgentTurn, SessionInfo
 from workers.context import Context
+from workers.models.retry import ModelCaller
+from workers.models.scripted import Script, ScriptedModel
 from workers.registry import specs_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,24 +22,40 @@ README = (ROOT / "README.md").read_text()
 ADA = SessionInfo(tenant="default", session="s1", user="ada", agent="greeter", agent_version="1")
 
 
-def examples() -> list[dict[str, object]]:
-    """The names that each Python block of the README defines."""
-    found = []
+def example(name: str) -> AgentSpec:
+    """The agent of that name out of the README's Python blocks."""
     for block in re.findall(r"```python\n(.*?)```", README, flags=re.S):
-        names: dict[str, object] = {"__name__": "greeter"}
+        names: dict[str, object] = {"__name__": name}
         exec(block, names)
-        found.append(names)
-    return found
+        if name in names:
+            (spec,) = specs_of(names[name], "README.md")
+            return spec
+    raise AssertionError(f"the README has no agent {name}")
 
 
 async def test_the_shortest_agent_answers() -> None:
-    (spec,) = specs_of(examples()[0]["greeter"], "README.md")
-    assert isinstance(spec, AgentSpec)
+    spec = example("greeter")
     agent = await spec.build(spec, ADA)
 
     answer = await agent.run(AgentTurn(id="t1", text="Ada"), cast("Context", None))
 
     assert answer == "Hello, Ada!"
+
+
+async def test_the_agent_with_a_step_and_a_model_answers_through_a_whole_worker() -> None:
+    model = ScriptedModel([Script(("A", " fine", " number."))])
+
+    async with MemoryFleet(example("dice"), default="dice") as fleet:
+        fleet.models = ModelCaller(model, ModelSettings())
+        await fleet.worker()
+        fleet.turn("s1", "roll", turn="t1")
+        await fleet.until(lambda: fleet.terminals(), timeout_s=5)
+        (frame,) = fleet.frames("s1", "completed")
+
+    assert re.fullmatch(r"You rolled ([1-6])\. A fine number\.", frame["text"])
+    assert [item.text for item in model.calls[0].request.messages] == [
+        f"Say one nice sentence about the number {frame['text'][11]}."
+    ]
 
 
 def test_every_fleet_command_of_the_readme_exists() -> None:
