@@ -158,7 +158,7 @@ async def test_the_storm_on_the_embedded_broker_with_the_restart_that_fleet_up_d
 
 @pytest.mark.kafka_jvm
 @pytest.mark.timeout(600)
-async def test_the_storm_on_apache_kafka(fresh: Make, scripted_model: str, apache_kafka: KafkaAddress) -> None:  # noqa: F811
+async def test_the_storm_on_apache_kafka(fresh: Make, scripted_model: str, apache_kafka: KafkaAddress) -> None:
     prefix = f"storm-{uuid.uuid4().hex[:8]}."
     up = fresh(kafka_bootstrap=apache_kafka.address, topic_prefix=prefix)
     await asyncio.to_thread(up.start)
