@@ -12,7 +12,7 @@ from typing import overload
 from schemas.history import HistoryItem
 from schemas.parts import DataPart, FilePart, TextPart
 
-CHUNK_BYTES = 262_144
+CHUNK_BYTES = 16_384  # small: what follows the last full chunk is written anew by every snapshot
 
 
 def size_of(item: HistoryItem) -> int:

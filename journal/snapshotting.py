@@ -9,6 +9,7 @@ from journal.state import State, snapshot_of
 from schemas.snapshot import Chunk, Snapshot
 
 LEAST_BYTES = 65_536
+FACTOR = 6  # entries that a snapshot waits for, in multiples of what the last one wrote anew
 _ENDED_BYTES = 160
 _OP_BYTES = 120
 _REST_BYTES = 400
@@ -30,10 +31,11 @@ NOTHING_SAVED = Saved()
 def snapshot_due(state: State, saved: Saved, tail_bytes: int, least_bytes: int = LEAST_BYTES) -> bool:
     """Whether to write one now. `tail_bytes`: of the entries since `saved` (the sum of `Row.size`).
 
-    Only at rest, and only when the entries have outgrown what the last snapshot wrote: so all snapshots together
-    cost at most a constant times the entries, however long the session grows.
+    Only at rest, and only when the entries have outgrown what the last snapshot wrote anew, several times: so however
+    long the session grows, snapshots cost a sixth of the entries, and each history item is copied once.
     """
-    return state.at_rest and state.version > saved.version and tail_bytes >= max(least_bytes, saved.bytes)
+    outgrown = tail_bytes >= max(least_bytes, FACTOR * saved.bytes)
+    return outgrown and state.at_rest and state.version > saved.version
 
 
 def snapshot_write(state: State, saved: Saved) -> tuple[Snapshot, list[Chunk]]:

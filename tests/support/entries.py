@@ -27,7 +27,7 @@ from schemas.turn import GivenItem, TurnInput
 
 USER = "u"
 PLACE = Position(stream="agent.turns", partition=0, offset=1, timestamp_ms=1)
-LONG = "x" * 90_000  # three of them fill a chunk
+LONG = "x" * 6_000  # three of them fill a chunk
 
 
 class Session:

@@ -1,0 +1,129 @@
+"""Loading: a snapshot helps, and one that does not fit is passed over."""
+
+from __future__ import annotations
+
+import pytest
+
+from journal.loader import PAGE, load, read_on
+from journal.memory import MemoryStore
+from journal.port import Row
+from journal.snapshotting import NOTHING_SAVED, saved_by, snapshot_write
+from journal.state import EMPTY
+from schemas.snapshot import Chunk, Snapshot
+from tests.support.entries import Session
+
+S = "t/s"
+
+
+def talk(session: Session, turns: int) -> None:
+    for _ in range(turns):
+        session.add(session.claim())
+        session.add(session.finish())
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def session(store: MemoryStore) -> Session:
+    """Eight long turns in the store; chunks are full."""
+    grown = Session(S, long=True)
+    talk(grown, 8)
+    store.log.apply(grown.rows)
+    return grown
+
+
+def written(session: Session) -> tuple[Snapshot, list[Chunk]]:
+    return snapshot_write(session.state, NOTHING_SAVED)
+
+
+async def test_a_session_that_nobody_wrote_is_empty(store: MemoryStore) -> None:
+    assert await load(store, S) == (EMPTY, NOTHING_SAVED, 0)
+
+
+async def test_without_a_snapshot_every_entry_is_folded(store: MemoryStore, session: Session) -> None:
+    loaded = await load(store, S)
+
+    assert loaded.state == session.state
+    assert loaded.saved == NOTHING_SAVED
+    assert loaded.tail_bytes == sum(row.size for row in session.rows)
+
+
+async def test_a_snapshot_and_its_chunks_are_used_and_say_what_they_cover(store: MemoryStore, session: Session) -> None:
+    snapshot, chunks = written(session)
+    assert len(chunks) == 5
+    await store.snapshots.save(S, snapshot, chunks)
+    for v in range(1, snapshot.version):
+        del store.log.rows[S, v]  # not even looked at
+    store.log._versions[S] = [snapshot.version]
+    talk(session, 1)
+    store.log.apply(session.rows[-2:])
+
+    loaded = await load(store, S)
+
+    assert loaded.state == session.state
+    assert loaded.saved == saved_by(snapshot)
+    assert loaded.tail_bytes == sum(row.size for row in session.rows[-2:])
+
+
+@pytest.mark.parametrize("harm", ["one chunk is missing", "cut elsewhere", "one more chunk", "of another life"])
+async def test_a_snapshot_that_does_not_fit_its_chunks_is_passed_over(
+    store: MemoryStore, session: Session, harm: str
+) -> None:
+    snapshot, chunks = written(session)
+    if harm == "one chunk is missing":
+        del chunks[1]
+    if harm == "cut elsewhere":
+        chunks[1] = chunks[1].model_copy(update={"items": chunks[1].items[:-1]})
+        chunks[2] = chunks[2].model_copy(update={"first": chunks[2].first - 1})
+    if harm == "one more chunk":
+        chunks[3] = chunks[3].model_copy(update={"first": chunks[3].first + 1})
+    if harm == "of another life":
+        chunks = [chunk.model_copy(update={"base": 77}) for chunk in chunks]
+    await store.snapshots.save(S, snapshot, chunks)
+
+    loaded = await load(store, S)
+
+    assert loaded.state == session.state
+    assert loaded.saved == NOTHING_SAVED  # so the next one writes every chunk anew
+
+
+@pytest.mark.parametrize("harm", ["its entry is not there", "its entry is newer than it"])
+async def test_a_snapshot_of_a_session_that_was_buried_is_passed_over(store: MemoryStore, harm: str) -> None:
+    old, new = Session(S), Session(S)
+    talk(old, 2)
+    new.now_ms = 50_000
+    talk(new, 1 if harm == "its entry is not there" else 3)
+    await store.snapshots.save(S, *written(old))
+    store.log.apply(new.rows)
+
+    loaded = await load(store, S)
+
+    assert loaded.state == new.state
+
+
+async def test_long_tails_are_read_in_pages(store: MemoryStore) -> None:
+    session = Session(S)
+    talk(session, 3)
+    session.add(session.claim())
+    for _ in range(2 * PAGE):
+        session.add(session.settle(session.new("t")))
+    store.log.apply(session.rows)
+
+    assert (await load(store, S)).state == session.state
+    assert await read_on(store, S, EMPTY) == session.state
+
+
+async def test_reading_on_takes_only_what_is_new(store: MemoryStore, session: Session) -> None:
+    warm = (await load(store, S)).state
+    assert await read_on(store, S, warm) == warm
+    talk(session, 1)
+    rows: list[Row] = session.rows[-2:]
+    store.log.apply(rows)
+    for row in session.rows[:-2]:
+        del store.log.rows[S, row.v]
+    store.log._versions[S] = [row.v for row in rows]
+
+    assert await read_on(store, S, warm) == session.state
