@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -55,8 +56,9 @@ async def answer(address: str, text: str = "hi") -> tuple[str, Frame]:
     conversation = Conversation(address, session="s", user="an n", patience_s=2.0)
     shown = ""
     try:
-        async for piece in conversation.ask(text):
-            shown = piece.text if piece.anew else shown + piece.text
+        async with asyncio.timeout(10):
+            async for piece in conversation.ask(text):
+                shown = piece.text if piece.anew else shown + piece.text
     finally:
         await conversation.close()
     return shown, conversation.end or {}
