@@ -98,7 +98,7 @@ class Progress:
         self.job.emitter.send(StepDone, step=step.step, kind=step.kind, name=step.name)
 
     def entry(
-        self, step: int, kind: str, name: str, digest: str, *, result: JsonValue, usage: tuple[Usage, ...]
+        self, step: int, kind: str, name: str, digest: str, *, result: JsonValue, usage: tuple[Usage, ...] = ()
     ) -> Step:
         """The STEP with the text that was said since the last one."""
         turn = self.job.turn
