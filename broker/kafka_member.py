@@ -17,7 +17,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSession
 
 from broker.handover import Handover
 from broker.hints import Hints
-from broker.kafka_connect import client_options, in_time
+from broker.kafka_connect import client_options, close_consumer, in_time
+from broker.kafka_pace import pace
 from broker.port import Assignment, BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
 
@@ -79,6 +80,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_poll_records=POLL_RECORDS,
         )
+        pace(self._consumer)
         await in_time(self._settings, self._consumer.start())
         self._consumer.subscribe(list(self._topics), listener=self)
         self._tasks = [
@@ -98,10 +100,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if consumer is None:
             return
         await self._last_commit(consumer, STOP_TIMEOUT_S)
-        try:
-            await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("leaving group %s: %r; its session will time out", self._group, error)
+        await close_consumer(consumer, STOP_TIMEOUT_S)
 
     def pause(self, topic: str, partitions: frozenset[int]) -> None:
         """Exactly these partitions of the bare topic are paused from now on."""

@@ -10,33 +10,35 @@ import asyncio
 import time
 from typing import Any
 
-HELD_BACK_S = 0.02
+HELD_BACK_S = 0.01
 """An empty answer that took so long was held back by the broker."""
-FIRST_S, MOST_S = 0.001, 0.004
+LEAST_S, MOST_S = 0.001, 0.02
+QUIET_SHARE = 0.01
 
 
 def pace(consumer: Any) -> None:
-    """From now on this `AIOKafkaConsumer` waits a little after an empty fetch that came back at once: 1 ms, doubled up
-    to 4 ms while nothing comes. Call it before `start`; aiokafka has no public place for it."""
-    client, pause_s = consumer._client, FIRST_S
+    """From now on this `AIOKafkaConsumer` waits after an empty fetch that came back at once: a hundredth of the time
+    since the last record, at least 1 ms and at most 20 ms. Call it before `start`; aiokafka has no public place for
+    it."""
+    client = consumer._client
     send = client.send
+    last_s = time.monotonic()
 
     async def paced(node_id: int, request: Any, **options: Any) -> Any:
-        nonlocal pause_s
+        nonlocal last_s
         begun_s = time.monotonic()
         response = await send(node_id, request, **options)
-        if type(request).__name__ != "FetchRequest":
-            return response
-        if _has_records(response):
-            pause_s = FIRST_S
-        elif time.monotonic() - begun_s < HELD_BACK_S:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, MOST_S)
+        if type(request).__name__ == "FetchRequest":
+            now_s = time.monotonic()
+            if _brought_something(response):
+                last_s = now_s
+            elif now_s - begun_s < HELD_BACK_S:
+                await asyncio.sleep(min(max((now_s - last_s) * QUIET_SHARE, LEAST_S), MOST_S))
         return response
 
     client.send = paced
 
 
-def _has_records(response: Any) -> bool:
-    """Whether any partition of a fetch response brought bytes or an error; the batch is the last field of each."""
+def _brought_something(response: Any) -> bool:
+    """Whether any partition of a fetch response has bytes or an error: last and second field of each."""
     return any(part[1] or part[-1] for _, parts in response.topics for part in parts)

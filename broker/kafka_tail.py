@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 
 from broker.kafka_admin import KafkaAdmin
-from broker.kafka_connect import client_options, in_time
+from broker.kafka_connect import client_options, close_consumer, in_time
+from broker.kafka_pace import pace
 from broker.port import BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 POLL_MS = 1_000
 POLL_RECORDS = 500
 RETRY_S = 0.2
+STOP_TIMEOUT_S = 5.0
 
 
 class KafkaTail:
@@ -39,13 +41,14 @@ class KafkaTail:
             auto_offset_reset="none",
             max_poll_records=POLL_RECORDS,
         )
+        pace(consumer)
         tail = TopicPartition(self._settings.topic_prefix + topic, partition)
         try:
             await in_time(self._settings, consumer.start())
             consumer.assign([tail])
             ends = await in_time(self._settings, consumer.end_offsets([tail]))
         except BaseException:
-            await consumer.stop()
+            await close_consumer(consumer, STOP_TIMEOUT_S)
             raise
         consumer.seek(tail, ends[tail])
         self._consumer, self._partition = consumer, tail
@@ -72,7 +75,7 @@ class KafkaTail:
         """Disconnect. Safe to call twice."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await close_consumer(consumer, STOP_TIMEOUT_S)
 
     async def _check(self, topic: str, partition: int) -> None:
         """aiokafka would create a missing topic by asking for it, where the broker allows that; so look first."""
