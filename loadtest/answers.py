@@ -7,14 +7,13 @@ import bisect
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One turn to be sent. `number` counts the session's turns; `expected` is the text that must come back."""
 
     session: str
@@ -25,15 +24,17 @@ class Request:
     intended_s: float
 
 
-@dataclass(slots=True)
 class Pending:
     """A turn whose end has not come."""
 
-    request: Request
-    sent_s: float
-    first_s: float = 0.0
-    text: list[str] = field(default_factory=list)
-    last: tuple[int, int] = (0, -1)
+    __slots__ = ("first_s", "last", "request", "sent_s", "text")
+
+    def __init__(self, request: Request, sent_s: float) -> None:
+        self.request = request
+        self.sent_s = sent_s
+        self.first_s = 0.0
+        self.text: list[str] | None = None
+        self.last = (0, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class Ledger:
             pending.text = [frame["text"]]
             return
         pending.first_s = pending.first_s or at_s
+        if pending.text is None:
+            pending.text = []
         pending.text.append(frame["text"])
         self.deltas += 1
         self.characters += len(frame["text"])
@@ -159,7 +162,8 @@ class Ledger:
             self._fault("stream is not the answer", f"{turn}: {_short(''.join(pending.text))} but {_short(text)}")
         if self._newest.get(request.session, -1) > request.number:
             self._fault("out of order", f"{turn} of {request.session} after a later one")
-        self._newest[request.session] = max(self._newest.get(request.session, -1), request.number)
+        else:
+            self._newest[request.session] = request.number
 
     def _after_end(self, turn: str, frame: Mapping[str, Any]) -> None:
         if frame["type"] in TERMINAL and self._ended[turn] != (frame["attempt"], frame["seq"], frame["type"]):

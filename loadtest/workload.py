@@ -18,7 +18,7 @@ class Echo:
         self.agent = "echo"
         self._run = run
         self._keys = keys
-        self._filler = "x" * characters
+        self._characters = characters
         self._numbers: Counter[int] = Counter()
         self._turns = 0
 
@@ -27,7 +27,7 @@ class Echo:
         key, self._turns = next(self._keys), self._turns + 1
         self._numbers[key] += 1
         turn = f"{self._run}.{self._turns}"
-        text = f"{turn} {self._filler}"[: max(len(self._filler), len(turn))]
+        text = turn.ljust(self._characters, "x")
         return Request(f"{self._run}-s{key}", turn, text, text, self._numbers[key], intended_s)
 
 

@@ -1,5 +1,6 @@
 """The yardstick: a bare loop of consume, one bulk insert, produce, commit, each awaited before the next. No sessions,
-no checks, no features: what durable echoing costs here at least. Shares no code with what it measures."""
+no checks, no features: what durable echoing costs here at least. Shares nothing with what it measures but the pace of
+fetches on the embedded broker."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.partitioner import murmur2
 from pymongo import AsyncMongoClient
 
+from broker.kafka_pace import pace
 from loadtest.waiting import until
 
 TURN_PARTITIONS = 12
@@ -46,6 +48,7 @@ async def run(bootstrap: str, mongo_uri: str, *, prefix: str, database: str, rea
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
+    pace(consumer)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0, max_batch_size=1 << 20)
     mongo: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_uri)
     try:

@@ -33,6 +33,7 @@ async def measure(bench: Bench) -> Outcome:
         settings["worker_slots"] = str(IN_FLIGHT + 500)
         for repetition in range(bench.plan.repetitions):
             async with bench.product(settings) as product:
+                product.lane.pause_s = 0.02
                 before = await _rebalances(product)
                 await _run(bench, product, f"w{repetition}", seconds=0.25, ramp_s=0.0)
                 low, samples, stop = product.worker.cost().rss_bytes, list[float](), asyncio.Event()

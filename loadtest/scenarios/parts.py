@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import psutil
 
 from loadtest.generator import Run
 from loadtest.processes import Child
@@ -22,12 +25,20 @@ class Costed:
 
 
 async def costed(run: Awaitable[Run], **watched: Child | None) -> Costed:
-    """Await `run`; CPU of a part counts all of its turns, ramp and rest included."""
-    before = {name: child.cost().cpu_s for name, child in watched.items() if child is not None}
+    """Await `run`; CPU of a part counts all of its turns, ramp and rest included. `load` is this process, `machine` all
+    that ran on it: what is missing between the parts and the machine was used by others."""
+    before = _cpu_s(watched)
     done = await run
     answered = max(done.verdict.sent - done.verdict.unanswered, 1)
-    after = {name: child.cost().cpu_s for name, child in watched.items() if child is not None}
+    after = _cpu_s(watched)
     return Costed(done, {name: round((after[name] - cpu_s) / answered * 1e6, 1) for name, cpu_s in before.items()})
+
+
+def _cpu_s(watched: Mapping[str, Child | None]) -> dict[str, float]:
+    """CPU seconds of each part, of the load itself, and of the whole machine."""
+    found = {name: child.cost().cpu_s for name, child in watched.items() if child is not None}
+    whole = psutil.cpu_times()
+    return found | {"load": time.process_time(), "machine": sum(whole) - whole.idle - getattr(whole, "iowait", 0.0)}
 
 
 def faults(side: str, run: Run) -> list[str]:

@@ -25,6 +25,7 @@ async def measure(bench: Bench) -> Outcome:
     async with bench.model() as (model_url, _):
         settings = {"model_url": model_url, "model": "scripted", "model_key": "none", "agent": "chat"}
         async with bench.product(settings | {"worker_slots": "1000"}) as product:
+            product.lane.pause_s = 0.02
             steps = {count: await _run(bench, product, count, name=f"d{count}") for count in STREAMS}
             best = max(steps, key=lambda count: _tokens_s(steps[count]))
             names = [f"r{number}" for number in range(1, bench.plan.repetitions)]
