@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
@@ -39,15 +40,14 @@ class SessionInfo:
     agent_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentTurn:
+class AgentTurn(NamedTuple):
     """What the user brought. `attempt` counts from 1; a higher one replays what is durable."""
 
     id: str
     text: str
     parts: tuple[Part, ...] = ()
-    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
-    options: Mapping[str, JsonValue] = field(default_factory=dict)
+    metadata: Mapping[str, JsonValue] = MappingProxyType({})
+    options: Mapping[str, JsonValue] = MappingProxyType({})
     tools: tuple[str, ...] | None = None
     attempt: int = 1
 
@@ -73,12 +73,12 @@ class ModelAnswer:
 
 def user(text: str) -> HistoryItem:
     """A message for `ctx.model`, as a user would say it."""
-    return said(id="", turn="", role="user", text=text, at_ms=0)
+    return said("", turn="", role="user", text=text, at_ms=0)
 
 
 def assistant(text: str) -> HistoryItem:
     """A message for `ctx.model`, as an assistant would say it."""
-    return said(id="", turn="", role="assistant", text=text, at_ms=0)
+    return said("", turn="", role="assistant", text=text, at_ms=0)
 
 
 class Agent(Protocol):

@@ -12,7 +12,7 @@ import orjson
 
 from schemas.codes import Code
 from schemas.errors import TerminalError
-from schemas.history import HistoryItem, ToolCall
+from schemas.history import HistoryItem, ToolCall, said
 from schemas.ids import message_id
 from schemas.parts import Part, TextPart
 from workers.emitter import Emitter
@@ -65,6 +65,7 @@ class Answer:
         "_items",
         "_max_bytes",
         "_open",
+        "_plain",
         "_taken",
         "_turn",
         "step",
@@ -82,6 +83,7 @@ class Answer:
         self._taken = 0
         self._open: _Message | None = None
         self._broken = False
+        self._plain = ""
 
     @property
     def text(self) -> str:
@@ -178,14 +180,15 @@ class Answer:
 
     def finish(self, text: str | None) -> str:
         """The whole answer: `text`, or what was shown where it is None."""
+        if text and not self._items and not self._ahead:
+            self._plain = text = self._fitting(text)
+            return text
         self._mend()
         self.in_step()
         shown = self.text
         if text is None or text == shown:
             return shown
-        text = clean(text)
-        if json_bytes(text) > self._max_bytes:
-            self._too_large(json_bytes(text))
+        text = self._fitting(text)
         if not shown:
             self._begin(by_model=False).texts.append(text)
         elif text.startswith(shown):
@@ -196,6 +199,9 @@ class Answer:
 
     def items(self, at_ms: int, *, partial: bool) -> tuple[HistoryItem, ...]:
         """The messages as they are stored: no call without its result, nothing empty."""
+        if self._plain:
+            only = message_id(self._turn, 1)
+            return (said(only, turn=self._turn, role="assistant", text=self._plain, at_ms=at_ms),)
         answered = {item.call for item in self._items if isinstance(item, _ToolAnswer)}
         made = (self._item(item, answered, at_ms, partial=partial) for item in self._items)
         return tuple(item for item in made if item is not None)
@@ -258,6 +264,12 @@ class Answer:
                 item.texts.clear()
         self._begin(by_model=False).texts.append(text)
         self._emitter.reset("replaced", self.step, text)
+
+    def _fitting(self, text: str) -> str:
+        text = clean(text)
+        if len(text) * 6 > self._max_bytes and json_bytes(text) > self._max_bytes:
+            self._too_large(json_bytes(text))
+        return text
 
     def _too_large(self, bytes_: int) -> None:
         raise TerminalError(

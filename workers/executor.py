@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import JsonValue
@@ -34,6 +35,7 @@ Done = Callable[[Result], None]
 # A wall clock may step: a deadline is looked at again at least this often.
 _LOOK_AGAIN_S = 30.0
 _MESSAGE_CHARS = 500
+_NONE: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 class Executor:
@@ -197,11 +199,7 @@ class RunningTurn:
             log.warning("the agent swallowed its cancellation", extra=self._names())
             self._finish_stopped()
         else:
-            try:
-                result = self._completed(reply)
-            except TerminalError as error:
-                result = self._failed(error.code, str(error))
-            self._finish(result)
+            self._finish(lambda: self._completed(reply))
 
     def _raised(self, error: BaseException) -> None:
         if self._over or self._progress.lost or isinstance(error, TurnLost):
@@ -211,7 +209,7 @@ class RunningTurn:
         elif isinstance(error, asyncio.CancelledError) and self._task is not None and self._task.cancelling():
             self._close()  # the loop is being closed: nobody decided anything about this turn
         else:
-            self._finish(self._error_result(error))
+            self._finish(lambda: self._error_result(error))
 
     def _error_result(self, error: BaseException) -> Result:
         error = self._progress.fault or error
@@ -247,9 +245,10 @@ class RunningTurn:
     def _finish_stopped(self) -> None:
         if self._stop == "deadline":
             when = "while the agent ran" if self._entered else "before the agent began"
-            self._finish(self._failed(Code.DEADLINE_EXCEEDED, f"the deadline passed {when}"))
+            self._finish(lambda: self._failed(Code.DEADLINE_EXCEEDED, f"the deadline passed {when}"))
         else:
-            self._finish(self._counted(self._kept(Result("cancelled", by=self._stop))))
+            by = self._stop
+            self._finish(lambda: self._counted(self._kept(Result("cancelled", by=by))))
 
     def _kept(self, result: Result) -> Result:
         answer = self._progress.answer
@@ -266,9 +265,10 @@ class RunningTurn:
         result.retries = progress.retries
         return result
 
-    def _finish(self, result: Result) -> None:
+    def _finish(self, make: Callable[[], Result]) -> None:
         if self._over:
             return
+        result = self._made(make)
         result.seq = self._job.emitter.next_seq()
         self._close()
         if not self._entered:
@@ -277,6 +277,16 @@ class RunningTurn:
             self._done(result)
         except Exception as error:  # noqa: BLE001 - an error of ours must be read by somebody
             self._executor.fail(error)
+
+    def _made(self, make: Callable[[], Result]) -> Result:
+        """Every turn ends, also by an error of ours."""
+        try:
+            return make()
+        except TerminalError as error:
+            return self._failed(error.code, str(error))
+        except Exception:
+            log.exception("a turn's result could not be made", extra=self._names())
+            return Result("failed", code=Code.INTERNAL, message="an error of ours; the worker's log has it")
 
     def _close(self) -> None:
         self._over = True
@@ -316,7 +326,7 @@ class RunningTurn:
 def _turn_of(job: Job) -> AgentTurn:
     turn, given = job.turn, job.turn.input
     return AgentTurn(
-        turn.turn, given.text, given.parts, given.metadata, given.options or {}, given.tools, attempt=turn.attempt
+        turn.turn, given.text, given.parts, given.metadata, given.options or _NONE, given.tools, turn.attempt
     )
 
 
