@@ -43,6 +43,8 @@ class MongoStore:
         self._settings = settings
         self._timeout_ms = int(settings.mongo_timeout_s * 1000)
         self._client = _client_of(settings.mongo_uri, self._timeout_ms)
+        # Kept, for the driver forgets an address whose server is no member of the named replica set.
+        self._seeds = sorted(self._client.topology_description.server_descriptions())
         database = self._client[settings.mongo_database]
         self._journal = MongoJournal(database, wait_ms=self._timeout_ms)
         self._directory = MongoDirectory(database, wait_ms=self._timeout_ms)
@@ -107,10 +109,10 @@ class MongoStore:
 
     async def _why_not(self) -> StoreMismatch | StoreUnavailable:
         """What each address of the URI says of itself: a named replica set hides members that are none."""
-        seeds = sorted(self._client.topology_description.server_descriptions())
+        seeds = self._seeds[:5]
         wanted = self._client.topology_description.replica_set_name
-        answers = await asyncio.gather(*(_hello(host, port) for host, port in seeds[:5]))
-        for (host, port), hello in zip(seeds, answers, strict=False):
+        answers = await asyncio.gather(*(_hello(host, port) for host, port in seeds))
+        for (host, port), hello in zip(seeds, answers, strict=True):
             reason = None if hello is None else _mismatch(hello, wanted)
             if reason is not None:
                 return StoreMismatch(f"The mongod at {host}:{port} {reason}")
@@ -123,8 +125,7 @@ class MongoStore:
         )
 
     def _where(self) -> str:
-        seeds = self._client.topology_description.server_descriptions()
-        return ", ".join(f"{host}:{port}" for host, port in sorted(seeds)) or "the given address"
+        return ", ".join(f"{host}:{port}" for host, port in self._seeds) or "the given address"
 
 
 def _client_of(uri: str, timeout_ms: int) -> Client:
@@ -137,6 +138,7 @@ def _client_of(uri: str, timeout_ms: int) -> Client:
             connectTimeoutMS=timeout_ms,
             socketTimeoutMS=timeout_ms + 1_000,
             waitQueueTimeoutMS=timeout_ms,
+            heartbeatFrequencyMS=1_000,  # a server that comes back is noticed within a second, not ten
             maxPoolSize=32,
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:

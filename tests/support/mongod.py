@@ -24,6 +24,7 @@ from tests.support.process import Server
 
 REPLICA_SET = "rs0"
 _ARGUMENTS = ("--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.25")
+_FAILPOINTS = ("--setParameter", "enableTestCommands=1")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,16 @@ def bare_mongod(*arguments: str) -> Iterator[Server]:
     with TemporaryDirectory(prefix="turnfleet-mongod-") as folder:
         port = free_port()
         (Path(folder) / "data").mkdir()
-        command = [str(binary), "--port", str(port), "--dbpath", f"{folder}/data", *_ARGUMENTS, *arguments]
+        command = [
+            str(binary),
+            "--port",
+            str(port),
+            "--dbpath",
+            f"{folder}/data",
+            *_ARGUMENTS,
+            *_FAILPOINTS,
+            *arguments,
+        ]
         server = Server(command, port, Path(folder) / "log")
         try:
             server.start()
