@@ -6,6 +6,7 @@ Knows the settings; nothing of topics or records.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from schemas.settings import KafkaSettings
 START_TIMEOUT_S = 9.0
 REQUEST_TIMEOUT_MS = 9_000
 RETRY_BACKOFF_MS = 100
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -55,6 +58,23 @@ def unavailable(settings: KafkaSettings, error: BaseException) -> BrokerUnavaila
         seen = "nothing answers there"
     advice = "check FLEET_KAFKA_BOOTSTRAP and FLEET_KAFKA_SECURITY_PROTOCOL, and that the broker runs"
     return BrokerUnavailable(f"no usable Kafka broker at {settings.kafka_bootstrap} ({seen}): {advice}")
+
+
+async def close_consumer(consumer: Any, timeout_s: float) -> None:
+    """Stop an aiokafka consumer in bounded time, and disconnect whatever its own `stop` left behind.
+
+    While the broker is away, `stop` raises the CancelledError of a fetch that it has cancelled itself (aiokafka 0.14).
+    """
+    try:
+        await asyncio.wait_for(consumer.stop(), timeout_s)
+        return
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    except (KafkaError, TimeoutError) as error:
+        log.warning("closing a consumer: %r", error)
+    await consumer._client.close()
 
 
 def _ssl_context(settings: KafkaSettings) -> Any:

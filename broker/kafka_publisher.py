@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 BATCH_BYTES = 262_144
 DEFAULT_LIMIT_BYTES = 1_048_576
 STOP_TIMEOUT_S = 5.0
+SENDER_TIMEOUT_S = 1.0
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 REFUSED = (
     *TOO_LARGE,
@@ -62,6 +63,7 @@ class KafkaPublisher:
         self._broken = False
         self._failures = 0
         self._stopped = False
+        self._under_way: dict[Lane, asyncio.Future[Any]] = {}
         self._producer: Any = None
         self._drainer: asyncio.Task[None] | None = None
 
@@ -109,6 +111,7 @@ class KafkaPublisher:
         if self._producer is not None:
             await _discard(self._producer)
         self._outbox.give_up()
+        self._abandon()
 
     async def _lanes(self) -> dict[str, list[Lane]]:
         admin = KafkaAdmin(self._settings)
@@ -181,9 +184,11 @@ class KafkaPublisher:
         except Exception as error:  # noqa: BLE001  (whatever kept aiokafka from taking it: it is sent again)
             self._failed(lane, error)
             return
+        self._under_way[lane] = future
         future.add_done_callback(partial(self._answered, lane, now))
 
     def _answered(self, lane: Lane, now: int, future: asyncio.Future[Any]) -> None:
+        self._under_way.pop(lane, None)
         error = ProducerClosed() if future.cancelled() else future.exception()
         if error is not None:
             self._failed(lane, error)
@@ -204,10 +209,16 @@ class KafkaPublisher:
             lane.singly = len(lane.in_flight)
         self._outbox.again(lane)
 
+    def _abandon(self) -> None:
+        """No answer will come any more to what is under way."""
+        for future in list(self._under_way.values()):
+            future.cancel()
+
     async def _replace(self) -> None:
         """A new producer for the broken one; returns once it is connected. Whatever was in flight waits again."""
         await _discard(self._producer)
-        await asyncio.sleep(0)  # the callbacks of what was in flight
+        self._abandon()
+        await asyncio.sleep(0)  # the callbacks of what was under way put it back
         while True:
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.02 * 2 ** min(self._failures, 10)))
             self._failures += 1
@@ -227,13 +238,10 @@ def _position(lane: Lane, metadata: Any, entry: Entry, index: int, now: int) -> 
 
 
 async def _discard(producer: Any) -> None:
-    """Close a producer at once: cut its sender, fail what it still holds (the callbacks put it back), disconnect."""
+    """End a producer at once. Not by its own `stop`, which waits for batches that may never be answered."""
     sender = producer._sender.sender_task
     if sender is not None:
         sender.cancel()
-        await asyncio.wait([sender], timeout=1.0)
-    producer._message_accumulator.fail_all(ProducerClosed())
-    try:
-        await asyncio.wait_for(producer.stop(), 3.0)
-    except Exception as error:  # noqa: BLE001  (it is thrown away; what it says only matters to a reader of the log)
-        log.debug("closing a producer: %r", error)
+        await asyncio.wait([sender], timeout=SENDER_TIMEOUT_S)
+    producer._closed = True
+    await producer.client.close()
