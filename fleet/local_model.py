@@ -14,8 +14,6 @@ from typing import Any
 
 CONTEXT_TOKENS = 8_192
 AT_A_TIME = 4
-# On a small machine the model must not starve the services that wait for it.
-NICE = 5
 
 
 def weights() -> Path:
@@ -53,7 +51,6 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", default="smollm2")
     wanted = parser.parse_args()
-    os.nice(NICE)
     threads = os.cpu_count() or 1
     server = xllamacpp.Server(parameters(wanted.port, name=wanted.name, threads=threads))
     print(f"serving {wanted.name} at {server.listening_address}", flush=True)

@@ -116,7 +116,7 @@ class Terminal:
 @contextmanager
 def terminal(stack: FleetUp, *arguments: str) -> Iterator[Terminal]:
     main, side = pty.openpty()
-    environ = {**bare_environment(data=str(stack.data)), "TERM": "xterm"}
+    environ = {**bare_environment(data=str(stack.data)), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "fleet", "chat", *arguments],
         stdin=side,
@@ -136,10 +136,10 @@ def terminal(stack: FleetUp, *arguments: str) -> Iterator[Terminal]:
 
 def test_chat_at_a_terminal_answers_and_leaves_at_ctrl_d(stack: FleetUp, session: str) -> None:
     with terminal(stack, "--session", session) as screen:
-        screen.until("you> ")
+        screen.until("you>")
         screen.type("hello there\r")
         screen.until(r"hello there[\s\S]*hello there")
-        screen.until("you> ")
+        screen.until("you>")
         screen.type("\x04")
         screen.until(f"--session {session}")
         assert screen.process.wait(timeout=10) == 0
@@ -148,12 +148,12 @@ def test_chat_at_a_terminal_answers_and_leaves_at_ctrl_d(stack: FleetUp, session
 def test_ctrl_c_cancels_the_running_turn_and_the_chat_goes_on(stack: FleetUp, session: str) -> None:
     slow = json.dumps({"tokens": 4000, "rate": 20, "first_ms": 0})
     with terminal(stack, "--session", session, "--agent", "chat") as screen:
-        screen.until("you> ")
+        screen.until("you>")
         screen.type(f"{slow}\r")
         screen.until(r"t0 t1 ")
         os.kill(screen.process.pid, signal.SIGINT)
         screen.until("cancelled by user")
-        screen.until("you> ")
+        screen.until("you>")
         screen.type(json.dumps({"tokens": 2, "rate": 0, "start": 500}) + "\r")
         screen.until(r"t500 t501 ")
 
@@ -161,7 +161,7 @@ def test_ctrl_c_cancels_the_running_turn_and_the_chat_goes_on(stack: FleetUp, se
 def test_chat_rides_out_a_gateway_that_is_killed(stack: FleetUp, session: str) -> None:
     slow = json.dumps({"tokens": 60, "rate": 20, "first_ms": 0})
     with terminal(stack, "--session", session, "--agent", "chat") as screen:
-        screen.until("you> ")
+        screen.until("you>")
         screen.type(f"{slow}\r")
         screen.until(r"t0 t1 ")
         os.kill(stack.pid("gateway"), signal.SIGKILL)
