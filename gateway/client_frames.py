@@ -116,7 +116,8 @@ def parse_client_frame(text: str) -> ClientFrame:
         seen = _leniently(text)
         ref = seen.get("ref") if isinstance(seen, dict) else None
         ref = ref if isinstance(ref, str) and len(ref) <= 256 and ref.isprintable() else None
-        unknown_type = error.errors(include_input=False)[0]["type"] == "union_tag_invalid"
+        first = error.errors(include_input=False)[0]
+        unknown_type = first["type"] == "union_tag_invalid" and not first["loc"]
         raise Misread(Code.UNSUPPORTED if unknown_type else Code.BAD_REQUEST, first_error(error), ref) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from broker.port import Outgoing
 from gateway.event import Event
@@ -21,16 +22,21 @@ class Ops:
         self._publishing = publishing
         self._router = router
 
-    async def perform(self, session: str, control: Control, *, wait_s: float) -> Event | None:
+    async def perform(
+        self, session: str, control: Control, *, wait_s: float, at_once: Callable[[Event], None] | None = None
+    ) -> Event | None:
         """Publish the op; its ack, or None when none came within `wait_s` (it may still be carried out).
 
-        Raises PublishRefusal. The same op id may be sent again: it is carried out once.
+        `at_once` is called with the ack before any later frame is delivered. Raises PublishRefusal. The same op id may
+        be sent again: it is carried out once.
         """
         answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
         def on_ack(event: Event) -> None:
             if not answered.done():
                 answered.set_result(event)
+                if at_once is not None:
+                    at_once(event)
 
         self._router.expect_ack(control.op, on_ack)
         try:

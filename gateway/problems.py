@@ -33,8 +33,11 @@ def problem(code: Code, detail: str, *, turn: str | None = None, status: int | N
     }
     if turn is not None:
         body["turn"] = turn
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if body["status"] in {429, 503} else None
-    return Response(orjson.dumps(body), status_code=int(str(body["status"])), media_type=MEDIA_TYPE, headers=headers)
+    status = status or meaning.status
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}
+    if code is Code.TOO_LARGE:
+        headers["Connection"] = "close"  # the rest of the body is not waited for
+    return Response(orjson.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def refused(event: Event) -> Response:

@@ -74,13 +74,8 @@ class Socket:
         self._who = who
         self._outbox = Outbox(gateway.settings.gateway_socket_bytes, self._overflowed)
         self._reader = Reader(who.tenant, who.user, self._outbox.put)
-        self._allowance = Allowance(
-            per_s=gateway.settings.gateway_frames_per_s,
-            burst=gateway.settings.gateway_frames_burst,
-            now_s=time.monotonic(),
-        )
+        self._allowance, self._patience = self._bucket(), self._bucket()
         self._written = asyncio.Event()
-        self._refused = 0
         self._awaited = 0
         self._closed = False
 
@@ -140,19 +135,19 @@ class Socket:
             text = message.get("text")
             if text is None:
                 self._close(wire.NOT_TEXT, "text frames only")
-            elif self._within_allowance():
+            elif self._allowance.take(time.monotonic()):
                 await self._take(text)
-            elif self._refused > self._gateway.settings.gateway_frames_burst:
+            elif self._patience.take(time.monotonic()):
+                self._fail(wire.overloaded(self._allowance.wait_ms), ref=None)
+            else:
                 self._close(wire.WAIT, "too many frames: wait")
 
-    def _within_allowance(self) -> bool:
-        """A frame too many is answered; a client that goes on all the same is sent away."""
-        if self._allowance.take(time.monotonic()):
-            self._refused = 0
-            return True
-        self._refused += 1
-        self._fail(wire.overloaded(self._allowance.wait_ms), ref=None)
-        return False
+    def _bucket(self) -> Allowance:
+        """As many frames as the settings allow: first to be taken, then to be refused."""
+        settings = self._gateway.settings
+        return Allowance(
+            per_s=settings.gateway_frames_per_s, burst=settings.gateway_frames_burst, now_s=time.monotonic()
+        )
 
     async def _take(self, text: str) -> None:
         try:
@@ -222,11 +217,14 @@ class Socket:
         self._beside(self._perform(frame.session, frame.turn, control, frame.ref), self._gateway.waiting)
 
     async def _perform(self, session: str, turn: str, control: Control, ref: str | None) -> None:
-        try:
-            ack = await self._gateway.ops.perform(session, control, wait_s=self._gateway.settings.gateway_wait_max_s)
-            if ack is None:
-                raise Refusal(Code.UNAVAILABLE, f"no worker has answered: send op {control.op} again")
+        wait_s = self._gateway.settings.gateway_wait_max_s
+
+        def on_ack(ack: Event) -> None:
             self._outbox.say(ack.with_ref(ref))
+
+        try:
+            if await self._gateway.ops.perform(session, control, wait_s=wait_s, at_once=on_ack) is None:
+                raise Refusal(Code.UNAVAILABLE, f"no worker has answered: send op {control.op} again")
         except Refusal as refusal:
             self._fail(refusal, ref=ref, session=session, turn=turn)
 
