@@ -68,7 +68,9 @@ async def test_a_snapshot_and_its_chunks_are_used_and_say_what_they_cover(store:
     assert loaded.tail_bytes == sum(row.size for row in session.rows[-2:])
 
 
-@pytest.mark.parametrize("harm", ["one chunk is missing", "cut elsewhere", "one more chunk", "of another life"])
+@pytest.mark.parametrize(
+    "harm", ["one chunk is missing", "cut elsewhere", "the last ends early", "one begins late", "of another life"]
+)
 async def test_a_snapshot_that_does_not_fit_its_chunks_is_passed_over(
     store: MemoryStore, session: Session, harm: str
 ) -> None:
@@ -78,7 +80,9 @@ async def test_a_snapshot_that_does_not_fit_its_chunks_is_passed_over(
     if harm == "cut elsewhere":
         chunks[1] = chunks[1].model_copy(update={"items": chunks[1].items[:-1]})
         chunks[2] = chunks[2].model_copy(update={"first": chunks[2].first - 1})
-    if harm == "one more chunk":
+    if harm == "the last ends early":
+        chunks[4] = chunks[4].model_copy(update={"items": chunks[4].items[:-1]})
+    if harm == "one begins late":
         chunks[3] = chunks[3].model_copy(update={"first": chunks[3].first + 1})
     if harm == "of another life":
         chunks = [chunk.model_copy(update={"base": 77}) for chunk in chunks]
