@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from journal.loader import Saved, load, read_on, terminal_of
+from journal.loader import Loaded, load, read_on
 from journal.port import Row, StoreUnavailable, Verdict
 from journal.rows import row_of
-from journal.snapshotting import snapshot_due, snapshot_write
+from journal.snapshotting import NOTHING_SAVED, Saved, saved_by, snapshot_due, snapshot_write
 from journal.state import State
+from journal.sweeping import bury_first, too_old
+from journal.turns import terminal_of
 from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
 from schemas.entries import Claim, Close, Entry, Finish, Settle, Step
@@ -44,13 +46,13 @@ class Actor:
         "_append_row",
         "_append_s",
         "_emitter",
-        "_system",
         "_pending",
         "_run",
         "_saving",
         "_spec",
         "_start_s",
         "_steps",
+        "_system",
         "_waited",
         "dead",
         "key",
@@ -65,7 +67,7 @@ class Actor:
         self.key = key
         self.partition = partition
         self.session = Session(key, system.rules, floor=partition.floor)
-        self.saved = Saved()
+        self.saved: Saved = NOTHING_SAVED
         self.tail_bytes = 0
         self.listed_ms = 0
         self.dead = False
@@ -209,12 +211,21 @@ class Actor:
         self._system.spawn(self._loaded(), f"load {self.key}")
 
     async def _loaded(self) -> None:
-        loaded = await self._patiently(lambda: load(self._system.store, self.key))
+        loaded: Loaded | None = await self._patiently(self._fold)
         if self.dead or loaded is None:
             return
         self.saved = loaded.saved
         self.tail_bytes = loaded.tail_bytes
         self._tell(self.session.loaded(loaded.state, self._system.clock_ms()))
+
+    async def _fold(self) -> Loaded:
+        """Load; what is left of a session closed beyond retention goes first, so that nobody appends above it."""
+        store = self._system.store
+        loaded = await load(store, self.key)
+        if too_old(loaded.state, self._system.clock_ms(), self._system.keep_keys_s):
+            await bury_first(store, self.key, loaded.state)
+            loaded = await load(store, self.key)
+        return loaded
 
     def _look(self, _: fx.Look) -> None:
         self._system.spawn(self._looked(), f"look {self.key}")
@@ -258,7 +269,7 @@ class Actor:
         """Unset what the closed session held; the next life builds its own agent."""
         await self._patiently(lambda: self._system.store.snapshots.forget(self.key))
         await self._patiently(lambda: self._system.store.journal.unset(self.key, version))
-        self.saved, self.tail_bytes = Saved(), 0
+        self.saved, self.tail_bytes = NOTHING_SAVED, 0
         self._agent = self._spec = None
         if not self.dead:
             self._tell(self.session.wiped(self._system.clock_ms()))
@@ -275,9 +286,7 @@ class Actor:
         if ended is None or ended.frame is None:
             self._published(order.turn)
         else:
-            self._system.outbox.frame(
-                self.key, ended.frame.encode(), order.to, lambda: self._published(order.turn)
-            )
+            self._system.outbox.frame(self.key, ended.frame.encode(), order.to, lambda: self._published(order.turn))
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Repeat a read until the store answers; None once the session is lost."""
@@ -319,7 +328,7 @@ class Actor:
             self._spec = spec
         except Refusal as refusal:
             return self._unbuilt(state, refusal.code, refusal.text)
-        except Exception as error:  # noqa: BLE001: whatever an author's builder raises ends the turn, typed
+        except Exception as error:  # noqa: BLE001 (whatever a builder raises ends the turn, typed)
             return self._unbuilt(state, getattr(error, "code", Code.AGENT_ERROR), str(error))
         if self._still(state):
             self._execute(state, self._agent)
@@ -464,7 +473,7 @@ class Actor:
             self._system.spawn(self._save(state, self.tail_bytes), f"snapshot {self.key}")
 
     async def _save(self, state: State, covered: int) -> None:
-        snapshot, chunks, saved = snapshot_write(state, self.saved)
+        snapshot, chunks = snapshot_write(state, self.saved)
         try:
             await self._system.store.snapshots.save(self.key, snapshot, chunks)
         except StoreUnavailable:
@@ -472,7 +481,7 @@ class Actor:
         finally:
             self._saving = False
         if not self.dead and self._state().base == state.base:
-            self.saved = saved
+            self.saved = saved_by(snapshot)
             self.tail_bytes -= covered
             self._system.metrics.count("snapshots")
 
@@ -503,5 +512,3 @@ class Actor:
 
 def _ignore(verdict: Verdict) -> None:
     """A RELEASE that collides loses nothing."""
-
-

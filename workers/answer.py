@@ -273,5 +273,5 @@ class Answer:
 
     def _too_large(self, bytes_: int) -> None:
         raise TerminalError(
-            Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON or more, at most {self._max_bytes} are delivered"
+            Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON, at most {self._max_bytes} are delivered"
         )

@@ -62,4 +62,3 @@ class HealthServer:
             for socket in server.sockets:
                 return f"{self._host}:{socket.getsockname()[1]}"
         return self._host
-

@@ -70,7 +70,7 @@ class Intake:
                 self._control(record, partition, mark)
         except Refusal as refusal:
             self._refuse(record, stream, refusal, mark)
-        except Exception:  # a record may never end the worker, whatever is in it
+        except Exception:  # noqa: BLE001 (a record may never end the worker, whatever is in it)
             _log.exception("a record could not be taken: %s/%d@%d", stream, record.partition, record.offset)
             self._refuse(record, stream, Refusal(Code.INTERNAL, "the decoder failed; the log has it"), mark)
 
@@ -117,5 +117,3 @@ class Intake:
         self._system.outbox.refuse(
             record, stream, refusal.code, refusal.text, lambda: mark(record.offset), self._system.clock_ms()
         )
-
-

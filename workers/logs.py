@@ -41,7 +41,8 @@ def configure(log_format: str, level: str) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
-    logging.getLogger("aiokafka").setLevel(max(LEVELS[level], LEVELS["warning"]))
+    for chatty in ("aiokafka", "httpx", "httpx2", "openai", "uvicorn"):
+        logging.getLogger(chatty).setLevel(max(LEVELS[level], LEVELS["warning"]))
 
 
 class TurnLog:
@@ -67,7 +68,9 @@ class TurnLog:
         if self._enabled:
             if not self._lines:
                 self._call_later(0.05, self.flush)
-            self._lines.append(orjson.dumps({"at_ms": int(time.time() * 1000), "level": "info", "event": event, **names}))
+            self._lines.append(
+                orjson.dumps({"at_ms": int(time.time() * 1000), "level": "info", "event": event, **names})
+            )
 
     def flush(self) -> None:
         """Write what is kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import Protocol
 
@@ -24,6 +25,7 @@ class Slots:
         self.closed = False
         self._queue: OrderedDict[str, Seeker] = OrderedDict()
         self._holders: set[str] = set()
+        self._all_free = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -43,12 +45,20 @@ class Slots:
             self._holders.remove(key)
             self.free += 1
             self._next()
+            if self.closed and not self._holders:
+                self._all_free.set()
         else:
             self._queue.pop(key, None)
 
     def close(self) -> None:
         """Grant no more: the worker drains."""
         self.closed = True
+        if not self._holders:
+            self._all_free.set()
+
+    async def all_free(self) -> None:
+        """After `close`: wait until the last one is given back."""
+        await self._all_free.wait()
 
     def _next(self) -> None:
         while self.free > 0 and self._queue and not self.closed:

@@ -18,6 +18,7 @@ from journal.commit import GroupCommit
 from journal.port import Listed, Store
 from journal.state import State
 from schemas.codes import Code
+from schemas.errors import Refusal
 from schemas.ids import split_key
 from schemas.receipt import Receipt
 from schemas.settings import SessionSettings, WorkerSettings
@@ -91,6 +92,7 @@ class ActorSystem:
         self.partitions: dict[int, Partition] = {}
         self.waiting = 0
         self.listed: dict[str, Listed] = {}
+        self.keep_keys_s = sessions.session_keep_keys_s
         self._idle_ms = sessions.session_idle_s * 1_000
         self._mailbox = settings.worker_mailbox
         self._nonces = itertools.count()
@@ -243,14 +245,17 @@ class ActorSystem:
         )
 
     def _idle_of(self, agent: str) -> int:
-        return self._terms(agent).idle_ms if agent in self.registry else self._idle_ms
+        try:
+            return self._terms(agent).idle_ms
+        except Refusal:
+            return self._idle_ms
 
-    async def drained(self) -> None:
-        """Wait for the tasks that run, then for what is being written and published."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=1.0)
-            if all(task.done() for task in self._tasks):
-                break
+    async def close(self) -> None:
+        """End what still runs in the background: everything that counts is written, or the next owner's."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
 
     def _gauges(self) -> dict[str, float]:
         return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from broker.port import Assignment, GroupConsumer, Publisher, Record
 from journal.port import Store, StoreUnavailable
@@ -86,6 +86,7 @@ class Worker:
             dirty=self._moved,
         )
         await self._consumer.start(self)
+        self.system.spawn(self.system.commit.broken(), "group commit")
         self.system.spawn(self._sweep.run(self.stopping), "sweep")
         self.system.spawn(self._every(_LIST_S, self._write_directory), "directory")
         self.system.spawn(self._every(_LOOK_S, self._look_around), "look around")
@@ -98,8 +99,7 @@ class Worker:
         system.apply_pauses()
         try:
             async with asyncio.timeout(self._settings.worker_drain_s):
-                while system.slots.free < system.slots.count:
-                    await asyncio.sleep(0.02)
+                await system.slots.all_free()
         except TimeoutError:
             _log.warning("%d turns still run: they are handed over", system.slots.count - system.slots.free)
         for number in list(system.partitions):
@@ -110,6 +110,7 @@ class Worker:
         await self._publisher.stop()
         await self._write_directory()
         await system.commit.stop()
+        await system.close()
         await self._store.stop()
         system.turn_log.flush()
 
@@ -146,8 +147,7 @@ class Worker:
 
     # ---- now and then
 
-    async def _every(self, pause_s: float, work: object) -> None:
-        assert callable(work)
+    async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while not self.stopping.is_set():
             await work()
             try:

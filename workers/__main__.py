@@ -1,0 +1,150 @@
+"""`python -m workers`: settings -> adapters -> worker -> run. The only place where a worker is put together.
+
+Exit status: 0 drained, 1 could not start or lost something that does not pass; the reason is one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+
+import uvloop
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from broker.kafka_admin import KafkaAdmin
+from broker.kafka_consumer import KafkaGroupConsumer
+from broker.kafka_publisher import KafkaPublisher
+from broker.port import BrokerUnavailable
+from broker.topics import TopicsMismatch, require_topics
+from journal.mongo import MongoStore
+from journal.port import StoreMismatch, StoreUnavailable
+from schemas.codec import first_error
+from schemas.settings import (
+    KafkaSettings,
+    ModelSettings,
+    MongoSettings,
+    SessionSettings,
+    WorkerSettings,
+    unknown_variables,
+)
+from schemas.topics import Topics, load_topics
+from workers.agent import RegistrationError
+from workers.builder import Builder
+from workers.executor import Executor
+from workers.health import HealthServer, health_app
+from workers.logs import TurnLog, configure
+from workers.models.openai_compatible import OpenAICompatibleModel
+from workers.models.retry import ModelCaller
+from workers.outbox import Outbox
+from workers.partition import CONTROL, TURNS
+from workers.readiness import Readiness
+from workers.registry import Registry
+from workers.services import Services
+from workers.system import Parts
+from workers.worker import Worker
+
+REFUSED = (
+    BrokerUnavailable,
+    StoreMismatch,
+    StoreUnavailable,
+    TopicsMismatch,
+    RegistrationError,
+)
+_log = logging.getLogger("fleet.worker")
+
+
+def now_ms() -> int:
+    """The wall clock in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+async def run() -> int:
+    """Put a worker together and run it until SIGTERM, SIGINT or something that does not pass."""
+    settings = WorkerSettings()
+    configure(settings.log_format, settings.log_level)
+    for sentence in unknown_variables(os.environ):
+        _log.warning(sentence)
+    registry = Registry.load(settings.agents, settings.agent)
+    kafka, sessions = KafkaSettings(), SessionSettings()
+    loop = asyncio.get_running_loop()
+    topics = load_topics(kafka.topics_file)
+    store, publisher, admin = MongoStore(MongoSettings()), KafkaPublisher(kafka, topics.names), KafkaAdmin(kafka)
+    await asyncio.gather(require_topics(admin, topics), store.start())
+    await _check_partitions(store, topics)
+    await publisher.start()
+    model = OpenAICompatibleModel(ModelSettings())
+    services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    stop = asyncio.Event()
+    worker = Worker(
+        Parts(
+            store=store,
+            consumer=KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL)),
+            outbox=Outbox(publisher),
+            registry=registry,
+            builder=Builder(),
+            executor=Executor(services, call_later=loop.call_later, fatal=lambda _: stop.set()),
+            turn_log=TurnLog(enabled=settings.log_level in {"debug", "info"}, call_later=loop.call_later),
+            clock_ms=now_ms,
+            clock_s=loop.time,
+            call_later=loop.call_later,
+        ),
+        publisher,
+        name=name,
+        settings=settings,
+        sessions=sessions,
+    )
+    metrics = CollectorRegistry()
+    metrics.register(worker.system.metrics)
+    readiness = Readiness(worker, admin, topics)
+    health = HealthServer(health_app(metrics, readiness.reasons), settings.worker_host, settings.worker_port)
+    await worker.start()
+    gc.collect()
+    gc.freeze()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stopping.set)
+    serving = asyncio.create_task(health.serve(), name="health")
+    watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
+    _log.info("worker started", extra={"worker": name})
+    await worker.stopping.wait()
+    await worker.drain()
+    await health.stop()
+    await asyncio.gather(serving, watching, return_exceptions=True)
+    await model.close()
+    await admin.stop()
+    _log.info("worker ended", extra={"worker": name})
+    return 1 if worker.error is not None else 0
+
+
+async def _check_partitions(store: MongoStore, topics: Topics) -> None:
+    """The number of partitions of a stream that carries sessions is fixed for its life: refuse another one."""
+    for topic in topics.topics:
+        recorded = await store.recorded(f"partitions:{topic.name}", str(topic.partitions))
+        if topic.sessions and recorded != str(topic.partitions):
+            raise TopicsMismatch(
+                f"{topic.name} had {recorded} partitions when this database was first used, now {topic.partitions}: "
+                "sessions would move; give topics.yaml the old number, or use a new database"
+            )
+
+
+def main() -> int:
+    """Run; refusals are one sentence, not a traceback."""
+    try:
+        return uvloop.run(run())
+    except ValidationError as error:
+        print(f"settings: {first_error(error)}", file=sys.stderr)
+    except REFUSED as error:
+        print(str(error), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
