@@ -20,6 +20,8 @@ from broker.port import (
     Tail,
     TopicState,
 )
+from broker.topics import Kind, TopicsMismatch, apply, check, require_topics
+from schemas.topics import load_topics
 from tests.support.broker_worlds import KafkaWorld, MemoryWorld, Recorder, World, make_topics
 
 PARTITIONS = 6
@@ -33,9 +35,9 @@ async def world(request: pytest.FixtureRequest) -> World:
     if request.param == "memory":
         made = MemoryWorld()
     elif request.param == "embedded":
-        made = KafkaWorld(request.getfixturevalue("noida").address, expires=False)
+        made = KafkaWorld(request.getfixturevalue("noida").address, expires=False, tells_ids=False)
     else:
-        made = KafkaWorld(request.getfixturevalue("apache_kafka").address, expires=True, session_timeout_ms=3_000)
+        made = KafkaWorld(request.getfixturevalue("apache_kafka").address, session_timeout_ms=3_000)
     await make_topics(made)
     return made
 
@@ -448,3 +450,34 @@ class TestAdmin:
             assert await admin.brokers() == 1
         finally:
             await admin.stop()
+
+    async def test_topics_yaml_applied_leaves_no_difference_and_drift_is_seen_and_mended(self, world: World) -> None:
+        admin, topics = world.admin(), load_topics()
+        try:
+            missing = await check(admin, topics)
+            assert [entry.kind for entry in missing] == [Kind.MISSING] * len(topics.topics)
+            with pytest.raises(TopicsMismatch, match="fleet topics apply"):
+                await require_topics(admin, topics)
+            assert len((await apply(admin, topics)).done) == len(topics.topics)
+            assert await check(admin, topics) == []
+            await require_topics(admin, topics)
+            await admin.alter_config("agent.turns", {"retention.ms": "3600000"})
+            await admin.add_partitions("agent.replies", 5)
+            assert {entry.kind for entry in await check(admin, topics)} == {Kind.CONFIG, Kind.PARTITIONS}
+            applied = await apply(admin, topics)
+            assert applied.done == ("agent.turns: retention.ms set to 604800000",)
+            assert [entry.topic for entry in applied.refused] == ["agent.replies"]
+            with pytest.raises(TopicsMismatch, match="fixed for its life"):
+                await require_topics(admin, topics)
+        finally:
+            await admin.stop()
+
+    async def test_a_topic_id_is_the_same_every_time_where_the_broker_tells_one(self, world: World) -> None:
+        admin = world.admin()
+        try:
+            first = (await admin.describe(["turns", "out"])).values()
+            again = (await admin.describe(["turns", "out"])).values()
+        finally:
+            await admin.stop()
+        assert [state.topic_id for state in first] == [state.topic_id for state in again]
+        assert len({state.topic_id for state in first}) == (2 if world.tells_ids else 1)

@@ -103,7 +103,7 @@ class TestRestart:
         self, embedded: Server, stack: AsyncExitStack
     ) -> None:
         """Quiet before the kill: what this broker acknowledged a moment before is not on its disk yet."""
-        world = KafkaWorld(embedded.address, expires=False)
+        world = KafkaWorld(embedded.address)
         await make_topics(world)
         traffic = Traffic(world)
         await traffic.start(stack)
@@ -122,7 +122,7 @@ class TestRestart:
     async def test_a_kill_of_apache_kafka_under_traffic_loses_and_reorders_nothing(
         self, apache: Server, stack: AsyncExitStack
     ) -> None:
-        world = KafkaWorld(apache.address, expires=True)
+        world = KafkaWorld(apache.address)
         await make_topics(world)
         traffic = Traffic(world)
         await traffic.start(stack)
@@ -136,7 +136,7 @@ class TestRestart:
         assert traffic.total > 900
 
     async def test_a_member_reads_on_after_its_broker_came_back(self, embedded: Server, stack: AsyncExitStack) -> None:
-        world, recorder = KafkaWorld(embedded.address, expires=False), Recorder()
+        world, recorder = KafkaWorld(embedded.address), Recorder()
         await make_topics(world)
         consumer, publisher = world.consumer(), world.publisher()
         for part in (consumer, publisher):
@@ -161,7 +161,7 @@ class TestOutage:
         self, embedded: Server, stack: AsyncExitStack
     ) -> None:
         settings = KafkaSettings(kafka_bootstrap=embedded.address, topic_prefix="o.", kafka_publish_timeout_s=1.0)
-        world = KafkaWorld(embedded.address, expires=False)
+        world = KafkaWorld(embedded.address)
         world.settings = settings
         await make_topics(world)
         await asyncio.sleep(FLUSHED_S)
@@ -185,7 +185,7 @@ class TestOutage:
         assert position.offset == 2, "`still here` must not be in the log"
 
     async def test_stop_ends_in_time_while_the_broker_is_away(self, embedded: Server) -> None:
-        world, recorder = KafkaWorld(embedded.address, expires=False), Recorder()
+        world, recorder = KafkaWorld(embedded.address), Recorder()
         await make_topics(world)
         consumer, publisher, tail = world.consumer(), world.publisher(), world.tail()
         await publisher.start()

@@ -23,9 +23,11 @@ TOPICS = ("turns", "control", "out")
 
 
 class World(Protocol):
-    """A cluster, and what the ports' adapters are there. `expires`: a silent member is dropped after a while."""
+    """A cluster, and what the ports' adapters are there. `expires`: a silent member is dropped after a while.
+    `tells_ids`: topics have ids."""
 
     expires: bool
+    tells_ids: bool
 
     def admin(self) -> Admin: ...
     def publisher(self) -> Publisher: ...
@@ -41,6 +43,7 @@ class MemoryWorld:
 
     cluster: MemoryCluster = field(default_factory=lambda: MemoryCluster(prefix="memory."))
     expires: bool = True
+    tells_ids: bool = True
 
     def admin(self) -> Admin:
         return MemoryAdmin(self.cluster)
@@ -66,8 +69,10 @@ class MemoryWorld:
 class KafkaWorld:
     """The aiokafka adapters against a broker at `address`, with a prefix of their own."""
 
-    def __init__(self, address: str, *, expires: bool, session_timeout_ms: int = 6_000) -> None:
-        self.expires = expires
+    def __init__(
+        self, address: str, *, expires: bool = True, tells_ids: bool = True, session_timeout_ms: int = 6_000
+    ) -> None:
+        self.expires, self.tells_ids = expires, tells_ids
         self._thaw = threading.Event()
         self.settings = KafkaSettings(
             kafka_bootstrap=address,
