@@ -42,7 +42,7 @@ class Ring:
         before = log.size
         fresh = log.add(event)
         if fresh and log.size > self._turn_bytes:
-            log.shrink(self._turn_bytes)
+            log.shrink(self._turn_bytes * 3 // 4)
         self.bytes += log.size - before
         self._bound()
         return fresh

@@ -64,14 +64,20 @@ class TurnLog:
         return None if shown is None else "".join(shown)
 
     def shrink(self, limit_bytes: int) -> None:
-        """Drop the oldest frames until `limit_bytes` are kept; the terminal one stays."""
+        """Drop the oldest frames until `limit_bytes` are kept; the terminal one stays. A text that alone is larger is
+        not known any more."""
+        shown = None if self._base is None else [self._base]
         while self.size > limit_bytes and self._events and not self._events[0].terminal:
             event = self._events.popleft()
-            shown = _shown(None if self._base is None else [self._base], event)
-            joined = None if shown is None else "".join(shown)
-            self.size += len(joined or "") - len(self._base or "") - event.size
-            self._base = joined
+            shown = _shown(shown, event)
+            grown = len(event.text) if event.type == "delta" and event.own and shown is not None else 0
+            self.size += grown - event.size
             self.floor = event.position
+        joined = None if shown is None else "".join(shown)
+        if joined is not None and len(joined) > limit_bytes:
+            joined = None
+        self._base = joined
+        self.size = _OVERHEAD_BYTES + len(joined or "") + sum(event.size for event in self._events)
 
     def _begin_at(self, event: Event) -> None:
         """Frames came before `event`, to somebody else: what the answer was by then is not known here."""
