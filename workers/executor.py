@@ -212,7 +212,7 @@ class RunningTurn:
             self._finish(lambda: self._error_result(error))
 
     def _error_result(self, error: BaseException) -> Result:
-        error = self._progress.fault or error
+        error = self._progress.fault or _typed(error)
         if isinstance(error, RetryableError | TerminalError):
             return self._failed(error.code, str(error) or error.code.value)
         log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=self._names())
@@ -321,6 +321,14 @@ class RunningTurn:
     def _names(self) -> dict[str, object]:
         turn = self._job.turn
         return {"session": self._job.info.session, "turn": turn.turn, "attempt": turn.attempt}
+
+
+def _typed(error: BaseException) -> BaseException:
+    """Of a group (tasks that an agent ran side by side) the first typed error, else the first one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_typed(leaf) for leaf in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, RetryableError | TerminalError)), leaves[0])
 
 
 def _turn_of(job: Job) -> AgentTurn:
