@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple
 
 from journal.port import Journal, Row, StoreUnavailable, Verdict
 
@@ -22,10 +21,7 @@ _LAST_PAUSE_S = 1.0
 _READS = 32
 
 
-class _Item(NamedTuple):
-    row: Row
-    done: Done
-    size: int
+_Item = tuple[Row, Done, int]  # with the row's size; a plain tuple, for there is one for every append
 
 
 class GroupCommit:
@@ -76,7 +72,7 @@ class GroupCommit:
         size = row.size
         if size > MAX_ROW:
             raise ValueError(f"{s} version {row.v}: {size} characters do not fit into one entry")
-        self._pending[s] = _Item(row, done, size)
+        self._pending[s] = (row, done, size)
         if not self._scheduled and self._free:
             self._scheduled = True
             self._loop.call_soon(self._pump)
@@ -122,8 +118,8 @@ class GroupCommit:
         pending = self._pending
         items = list(islice(pending.values(), self._max_rows))
         total = 0
-        for count, item in enumerate(items):
-            total += item.size
+        for count, (_, _, size) in enumerate(items):
+            total += size
             if total > _MAX_COMMAND and count:
                 items = items[:count]
                 break
@@ -132,7 +128,8 @@ class GroupCommit:
             pending.clear()
         else:
             for item in items:
-                self._flying[item.row.s] = pending.pop(item.row.s)
+                s = item[0].s
+                self._flying[s] = pending.pop(s)
         return items
 
     async def _carry(self, items: list[_Item]) -> None:
@@ -142,14 +139,27 @@ class GroupCommit:
         finally:
             self._free += 1
             self._pump()
-        doubtful = []
-        for item, verdict in zip(items, verdicts, strict=True):
-            if verdict is Verdict.APPLIED:
-                self._deliver(item, verdict)
-            else:
-                doubtful.append((item, verdict))
+        doubtful = self._deliver_applied(items, verdicts)
         if doubtful:
             await self._settle(doubtful)
+
+    def _deliver_applied(self, items: Sequence[_Item], verdicts: Sequence[Verdict]) -> list[tuple[_Item, Verdict]]:
+        """Deliver what is certain; the rest. (`_deliver` written out: this loop runs for every append.)"""
+        flying, applied, doubtful = self._flying, Verdict.APPLIED, []
+        for item, verdict in zip(items, verdicts, strict=True):
+            if verdict is not applied:
+                doubtful.append((item, verdict))
+                continue
+            row, done, _ = item
+            if flying.get(row.s) is item:
+                del flying[row.s]
+                try:
+                    done(verdict)
+                except Exception as error:  # noqa: BLE001  (a caller's bug must not keep others from their verdicts)
+                    self._break(error)
+        if self._idle:
+            self._settled()
+        return doubtful
 
     async def _send(self, items: list[_Item]) -> tuple[list[_Item], list[Verdict]]:
         """Insert; no answer: the same rows again, without those that were withdrawn, for as long as it takes."""
@@ -158,7 +168,7 @@ class GroupCommit:
             if self._sizes is not None:
                 self._sizes(len(items))
             try:
-                return items, await self._journal.insert([item.row for item in items])
+                return items, await self._journal.insert([item[0] for item in items])
             except StoreUnavailable:
                 await self._pause(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
@@ -185,7 +195,7 @@ class GroupCommit:
         pause_s = _FIRST_PAUSE_S
         while self._wanted(item):
             try:
-                return await self._look(item.row, verdict)
+                return await self._look(item[0], verdict)
             except StoreUnavailable:
                 await self._pause(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
@@ -202,23 +212,22 @@ class GroupCommit:
     def _requeue(self, items: Sequence[_Item]) -> None:
         for item in items:
             if self._wanted(item):
-                del self._flying[item.row.s]
-                self._pending[item.row.s] = item
+                del self._flying[item[0].s]
+                self._pending[item[0].s] = item
         self._pump()
 
     def _wanted(self, item: _Item) -> bool:
-        return self._flying.get(item.row.s) is item
+        return self._flying.get(item[0].s) is item
 
     def _deliver(self, item: _Item, verdict: Verdict) -> None:
-        if self._flying.get(item.row.s) is not item:
+        if self._flying.get(item[0].s) is not item:
             return
-        del self._flying[item.row.s]
+        del self._flying[item[0].s]
         try:
-            item.done(verdict)
-        except Exception as error:  # noqa: BLE001  (a caller's bug must not keep the verdicts of other sessions)
+            item[1](verdict)
+        except Exception as error:  # noqa: BLE001  (a caller's bug must not keep others from their verdicts)
             self._break(error)
-        if self._idle:
-            self._settled()
+        self._settled()
 
     def _settled(self) -> None:
         if (self._pending or self._flying) and not self._broken.done():

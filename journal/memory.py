@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import replace
 
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
@@ -65,7 +64,7 @@ class MemoryJournal:
         for v in self._between(s, 0, below):
             row = self.rows[s, v]
             if has_content(row):
-                self.rows[s, v] = replace(row, body=row.body if stays(row) else None, frames=())
+                self.rows[s, v] = row._replace(body=row.body if stays(row) else None, frames=())
         await self.gate(Call("unset", "after", (s, below)))
 
     async def drop(self, s: str, below: int, *, until_ms: int, limit: int) -> int:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.snapshot import Chunk, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One stored entry of session `s` (`<tenant>/<session>`), number `v`; `(s, v)` is the primary key.
 
     `kind`, `nonce`, `turn` (the turn it introduces) and `op` stay when the content is unset; `body` and `frames` are
@@ -34,7 +33,8 @@ class Row:
     @property
     def size(self) -> int:
         """Bytes of content, about."""
-        return len(self.body or "") + sum(map(len, self.frames)) + 96
+        frames = self.frames
+        return 96 + len(self.body or "") + (sum(map(len, frames)) if frames else 0)
 
 
 class Verdict(Enum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ SOME = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCh
 
 
 def unset(row: Row) -> Row:
-    return replace(row, body=row.body if stays(row) else None, frames=())
+    return row._replace(body=row.body if stays(row) else None, frames=())
 
 
 def last_close(rows: list[Row]) -> int:
