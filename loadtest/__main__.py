@@ -15,15 +15,15 @@ from pathlib import Path
 
 import uvloop
 
-from loadtest import machine, yardstick
+from loadtest import apache_kafka, machine, yardstick
 from loadtest.bench import Bench, Plan
 from loadtest.model_server import Model
 from loadtest.processes import PartFailed
 from loadtest.report import Report, as_text
 from loadtest.result import Outcome
-from loadtest.scenarios import ALL
+from loadtest.scenarios import ALL, BRINGS_ITS_OWN_STACK
 from loadtest.script import Rules, Script
-from loadtest.stack import Stack
+from loadtest.stack import Kafka, Stack
 from loadtest.wheel import Wheel
 
 
@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _load(asked: argparse.Namespace) -> int:
     plan = Plan(seed=asked.seed, repetitions=asked.repetitions, scale=asked.scale)
-    started, begun_s, described = datetime.now(UTC), time.monotonic(), machine.describe()
+    started, begun_s, described = datetime.now(UTC), time.monotonic(), machine.describe() | {"kafka": asked.kafka}
     outcomes = []
     for name in asked.scenarios or ALL:
         print(f"… {name}", file=sys.stderr, flush=True)
-        outcome = await _scenario(name, plan)
+        outcome = await _scenario(name, plan, asked.kafka)
         print(as_text(outcome), flush=True)
         outcomes.append(outcome)
     report = Report(
@@ -60,10 +60,10 @@ async def _load(asked: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
-async def _scenario(name: str, plan: Plan) -> Outcome:
+async def _scenario(name: str, plan: Plan, kafka: Kafka) -> Outcome:
     """Each scenario has a stack of its own, so that none measures what another left behind."""
     try:
-        async with Stack() as stack:
+        async with Stack(kafka="none" if name in BRINGS_ITS_OWN_STACK else kafka) as stack:
             return await ALL[name](Bench(stack, plan))
     except PartFailed as failed:
         return Outcome(name, name, "not measured", faults=(str(failed),))
@@ -128,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
 def _measured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--kafka",
+        choices=["embedded", "apache"],
+        default="apache" if apache_kafka.available() else "embedded",
+        help="Apache Kafka itself (the default where java and mvn are found) or the embedded broker; "
+        "with FLEET_KAFKA_BOOTSTRAP set that one is used",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="lengthens or shortens every run")
     parser.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="folder of the report")
     parser.set_defaults(run=_load)

@@ -13,21 +13,27 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from loadtest import apache_kafka
 from loadtest.processes import Child, PartFailed, free_port
+
+Kafka = Literal["embedded", "apache", "none"]
 
 
 class Stack:
     """A broker, a mongod and what is started on them; everything ends with the `async with`.
 
-    With FLEET_KAFKA_BOOTSTRAP or FLEET_MONGO_URI in `outside` nothing embedded is started in its place."""
+    With FLEET_KAFKA_BOOTSTRAP or FLEET_MONGO_URI in `outside` nothing is started in its place; with `kafka="none"`
+    neither broker nor mongod is."""
 
-    def __init__(self, outside: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, outside: Mapping[str, str] = os.environ, *, kafka: Kafka = "embedded") -> None:
         self.bootstrap = outside.get("FLEET_KAFKA_BOOTSTRAP", "")
         self.mongo_uri = outside.get("FLEET_MONGO_URI", "")
+        self._kafka = kafka
         self.broker: Child | None = None
         self.mongod: Child | None = None
         self._children: list[Child] = []
@@ -35,10 +41,8 @@ class Stack:
     async def __aenter__(self) -> Stack:
         self.folder = Path(tempfile.mkdtemp(prefix="turnfleet-load-"))
         try:
-            if not self.bootstrap:
-                await self._start_broker()
-            if not self.mongo_uri:
-                await self._start_mongod()
+            if self._kafka != "none":
+                await self._start_servers()
         except BaseException:
             await self._end()
             raise
@@ -62,7 +66,22 @@ class Stack:
         self._children.remove(child)
         return code
 
-    async def _start_broker(self) -> None:
+    async def _start_servers(self) -> None:
+        if not self.mongo_uri:
+            await self._start_mongod()
+        if self.bootstrap:
+            return
+        if self._kafka == "apache":
+            await self._start_apache()
+        else:
+            await self._start_embedded()
+
+    async def _start_apache(self) -> None:
+        port = free_port()
+        command = await asyncio.to_thread(apache_kafka.command, self.folder, port)
+        await self._serve(command, port, timeout_s=60.0)
+
+    async def _start_embedded(self) -> None:
         port = free_port()
         binary = _packaged("noida_db", "noida-db")
         if binary is None:
@@ -70,9 +89,12 @@ class Stack:
         binary.chmod(0o755)
         command = [str(binary), "start", "--only", "kafka", "--kafka-port", str(port)]
         command += ["--data-dir", str(self.folder / "kafka")]
+        await self._serve(command, port, timeout_s=20.0)
+
+    async def _serve(self, command: list[str], port: int, *, timeout_s: float) -> None:
         self.broker = Child("broker", command, env={}, log=self.folder / "broker.log")
         self._children.append(self.broker)
-        await self.broker.ready_port(port)
+        await self.broker.ready_port(port, timeout_s)
         self.bootstrap = f"127.0.0.1:{port}"
 
     async def _start_mongod(self) -> None:

@@ -10,6 +10,9 @@ from loadtest.scenarios import first_token, idle, in_flight, long_session, strea
 
 Scenario = Callable[[Bench], Awaitable[Outcome]]
 
+BRINGS_ITS_OWN_STACK = frozenset({"first-token"})
+"""These start broker and database themselves, by `fleet up`."""
+
 ALL: Mapping[str, Scenario] = {
     "throughput": throughput.measure,
     "idle": idle.measure,

@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 
+from loadtest.figures import Spread
 from loadtest.generator import Run
 from loadtest.processes import Child
+from loadtest.result import Figure
 
 
 @dataclass(frozen=True, slots=True)
 class Costed:
-    """A run and the CPU microseconds per answered turn of each process that was watched."""
+    """A run, the CPU microseconds per answered turn of each process that was watched, and how many cores processes that
+    are none of ours used meanwhile."""
 
     run: Run
     cpu_us: dict[str, float]
+    others_cores: float
 
     def as_dict(self, **more: object) -> dict[str, Any]:
-        return {**more, "cpu_us_a_turn": self.cpu_us, **asdict(self.run)}
+        return {**more, "cpu_us_a_turn": self.cpu_us, "others_cores": self.others_cores, **asdict(self.run)}
 
 
 async def costed(run: Awaitable[Run], **watched: Child | None) -> Costed:
-    """Await `run`; CPU of a part counts all of its turns, ramp and rest included. `load` is this process, `machine` all
-    that ran on it: what is missing between the parts and the machine was used by others."""
-    before = _cpu_s(watched)
+    """Await `run`; CPU of a part counts all of its turns, ramp and rest included; `load` is this process."""
+    begun_s, machine_s, before = time.monotonic(), _machine_s(), _cpu_s(watched)
     done = await run
+    used_s = {name: cpu_s - before[name] for name, cpu_s in _cpu_s(watched).items()}
+    others = (_machine_s() - machine_s - sum(used_s.values())) / (time.monotonic() - begun_s)
     answered = max(done.verdict.sent - done.verdict.unanswered, 1)
-    after = _cpu_s(watched)
-    return Costed(done, {name: round((after[name] - cpu_s) / answered * 1e6, 1) for name, cpu_s in before.items()})
+    return Costed(done, {name: round(s / answered * 1e6, 1) for name, s in used_s.items()}, round(max(others, 0.0), 2))
+
+
+def others(runs: Iterable[Costed]) -> Figure:
+    """How quiet the machine was: with much of this the absolute figures say little."""
+    return Figure("cores used by other processes", "", Spread.of([done.others_cores for done in runs]), "low")
+
+
+def _machine_s() -> float:
+    whole = psutil.cpu_times()
+    return float(sum(whole) - whole.idle - getattr(whole, "iowait", 0.0))
 
 
 def _cpu_s(watched: Mapping[str, Child | None]) -> dict[str, float]:
-    """CPU seconds of each part, of the load itself, and of the whole machine."""
+    """CPU seconds of each part and of the load itself."""
     found = {name: child.cost().cpu_s for name, child in watched.items() if child is not None}
-    whole = psutil.cpu_times()
-    return found | {"load": time.process_time(), "machine": sum(whole) - whole.idle - getattr(whole, "iowait", 0.0)}
+    return found | {"load": time.process_time()}
 
 
 def faults(side: str, run: Run) -> list[str]:

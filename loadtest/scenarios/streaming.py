@@ -8,8 +8,9 @@ from collections.abc import Callable
 from loadtest.bench import Bench, Product
 from loadtest.figures import Spread
 from loadtest.generator import run_closed
+from loadtest.processes import Child
 from loadtest.result import Chart, Figure, Outcome
-from loadtest.scenarios.parts import Costed, costed, faults
+from loadtest.scenarios.parts import Costed, costed, faults, others
 from loadtest.schedule import sessions
 from loadtest.workload import Prompt
 
@@ -22,14 +23,14 @@ RAMP_S = 2.0
 
 async def measure(bench: Bench) -> Outcome:
     """Steps of more streams; the figure is that of the step that streamed most, repeated."""
-    async with bench.model() as (model_url, _):
+    async with bench.model() as (model_url, model):
         settings = {"model_url": model_url, "model": "scripted", "model_key": "none", "agent": "chat"}
         async with bench.product(settings | {"worker_slots": "1000"}) as product:
             product.lane.pause_s = 0.02
-            steps = {count: await _run(bench, product, count, name=f"d{count}") for count in STREAMS}
+            steps = {count: await _run(bench, (product, model), count, name=f"d{count}") for count in STREAMS}
             best = max(steps, key=lambda count: _tokens_s(steps[count]))
             names = [f"r{number}" for number in range(1, bench.plan.repetitions)]
-            repeated = [steps[best], *[await _run(bench, product, best, name=name) for name in names]]
+            repeated = [steps[best], *[await _run(bench, (product, model), best, name=name) for name in names]]
     return Outcome(
         "streaming",
         "Streamed deltas through one worker",
@@ -38,6 +39,7 @@ async def measure(bench: Bench) -> Outcome:
             Figure("deltas a second and core", "1/s", _spread(_per_core, repeated), target=25_000, goal=50_000),
             Figure("deltas a second, all streams", "1/s", _spread(_tokens_s, repeated)),
             Figure("frames published a delta", "", _spread(_frames, repeated), "low"),
+            others(repeated),
             Figure("p50 of a turn", "ms", Spread.of([done.run.from_sent.p50_ms for done in repeated]), "low"),
         ),
         charts=(
@@ -58,13 +60,14 @@ async def measure(bench: Bench) -> Outcome:
     )
 
 
-async def _run(bench: Bench, product: Product, streams: int, *, name: str) -> Costed:
+async def _run(bench: Bench, parts: tuple[Product, Child], streams: int, *, name: str) -> Costed:
+    product, model = parts
     keys = sessions(streams * 50, kind="rounds", seed=bench.plan.seed)
     workload = Prompt(name, keys, tokens=TOKENS, rate=RATE, first_ms=50.0)
     run = run_closed(
         product.lane, workload, outstanding=streams, seconds=RAMP_S + SECONDS * bench.plan.scale, ramp_s=RAMP_S
     )
-    return await costed(run, worker=product.worker)
+    return await costed(run, worker=product.worker, mongod=bench.stack.mongod, broker=bench.stack.broker, model=model)
 
 
 def _spread(figure: Callable[[Costed], float], done: list[Costed]) -> Spread:

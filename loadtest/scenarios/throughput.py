@@ -9,7 +9,7 @@ from loadtest.generator import run_closed
 from loadtest.kafka_lane import KafkaLane
 from loadtest.processes import Child
 from loadtest.result import Chart, Figure, Outcome
-from loadtest.scenarios.parts import Costed, costed, faults
+from loadtest.scenarios.parts import Costed, costed, faults, others
 from loadtest.schedule import sessions
 from loadtest.workload import Echo
 
@@ -40,6 +40,7 @@ async def measure(bench: Bench) -> Outcome:
             Figure("worker CPU a turn", "µs", Spread.of(cpu["product"]), "low", target=60, goal=40),
             Figure("yardstick CPU a turn", "µs", Spread.of(cpu["yardstick"]), "low"),
             *_servers(runs),
+            others(done for found in runs.values() for done in found),
         ),
         charts=(
             Chart("Turns a second", "1/s", _labels(bench), rates),
@@ -62,7 +63,7 @@ def _servers(runs: dict[str, list[Costed]]) -> list[Figure]:
     return [
         Figure(f"{part} CPU a turn, {name}", "µs", Spread.of([done.cpu_us[part] for done in found]), "low")
         for name, found in runs.items()
-        for part in ("mongod", "broker")
+        for part in ("mongod", "broker", "load")
         if part in found[0].cpu_us
     ]
 
