@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from loadtest.bench import Bench
 from loadtest.result import Outcome
-from loadtest.scenarios import first_token, idle, in_flight, long_session, streaming, throughput
+from loadtest.scenarios import first_token, idle, in_flight, long_session, sockets, streaming, throughput
 
 Scenario = Callable[[Bench], Awaitable[Outcome]]
 
@@ -16,6 +16,7 @@ BRINGS_ITS_OWN_STACK = frozenset({"first-token"})
 ALL: Mapping[str, Scenario] = {
     "throughput": throughput.measure,
     "idle": idle.measure,
+    "sockets": sockets.measure,
     "in-flight": in_flight.measure,
     "streaming": streaming.measure,
     "long-session": long_session.measure,
