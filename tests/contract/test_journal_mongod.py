@@ -114,6 +114,29 @@ async def test_content_is_text_to_the_store(store: MongoStore, settings: MongoSe
     assert list(stored["_id"]) == ["s", "v"]  # the order in which keys are compared
 
 
+async def test_reads_are_majority_reads_and_writes_wait_for_a_majority(
+    store: MongoStore, settings: MongoSettings, client: Client
+) -> None:
+    """One member cannot roll anything back, so this looks at what is asked of the server."""
+    database = client[settings.mongo_database]
+    await database.command("profile", 2)
+    await store.journal.insert([row("t/s", 1, turn="a")])
+    await store.journal.read("t/s", 0)
+    await store.journal.row("t/s", 1)
+    await store.journal.introduced("t/s", "a")
+    await store.snapshots.load("t/s")
+    await store.journal.exists("t/s", 1)
+    await store.journal.unset("t/s", 2)
+    await database.command("profile", 0)
+
+    asked = [entry["command"] async for entry in database["system.profile"].find(sort=[("$natural", 1)])]
+    reads = [one["readConcern"]["level"] for one in asked if "find" in one and one["find"] != "system.profile"]
+    assert reads[:5] == ["majority", "majority", "majority", "majority", "linearizable"]
+    assert set(reads[5:]) == {"majority"}
+    [insert] = [one for one in asked if "insert" in one]
+    assert (insert["writeConcern"]["w"], insert["writeConcern"]["j"]) == ("majority", True)
+
+
 async def refused(uri: str, kind: type[Exception], *, timeout_s: float = 2.0) -> str:
     """What start() says, and within 10 s."""
     began = time.monotonic()

@@ -18,7 +18,7 @@ from schemas.snapshot import Snapshot
 from tests.support.entries import Session
 
 CHOICES = st.lists(st.integers(0, 1_000), max_size=6) | st.lists(st.integers(0, 1_000), min_size=30, max_size=90)
-SOME = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def unset(row: Row) -> Row:
