@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,7 +76,8 @@ class Intake:
         log = self._router.ring.get(submission.key)
         if log is not None and log.user not in (None, submission.user):
             raise Refusal(Code.NOT_FOUND, "there is no such session")
-        self._router.ring.begin(submission.key, submission.user)
+        log = self._router.ring.begin(submission.key, submission.user)
+        log.began_s = log.began_s or time.monotonic()
         reader.hold(submission.session, submission.turn)
         self._router.follow(reader, submission.session, submission.turn)
 

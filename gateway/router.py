@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -57,6 +58,8 @@ class Router:
             reader.follows.discard((event.session, event.turn))
         self._refusals.pop(event.key, None)
         log = self.ring.get(event.key)
+        if log is not None and log.began_s is not None:
+            self._metrics.turn_seconds.observe(time.monotonic() - log.began_s)
         if watcher is not None and self.on_foreign_end is not None and (log is None or log.user is None):
             self.on_foreign_end(event, watcher)
 

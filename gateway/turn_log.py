@@ -13,9 +13,10 @@ class TurnLog:
     """Frames in the order (attempt, seq), each once. Every frame after `floor` is here; older ones may be gone.
 
     `user`: who published the turn through this gateway, else None. `heard`: a worker's frames of it came here.
+    `began_s`: when it was published here, on the monotonic clock.
     """
 
-    __slots__ = ("_base", "_events", "floor", "heard", "key", "last", "size", "step", "terminal", "user")
+    __slots__ = ("_base", "_events", "began_s", "floor", "heard", "key", "last", "size", "step", "terminal", "user")
 
     def __init__(self, key: TurnKey) -> None:
         self.key = key
@@ -25,6 +26,7 @@ class TurnLog:
         self.step = -1
         self.terminal: Event | None = None
         self.user: str | None = None
+        self.began_s: float | None = None
         self.heard = False
         self._base: str | None = ""
         self._events: deque[Event] = deque()
