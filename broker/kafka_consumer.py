@@ -6,6 +6,7 @@ The owner's side of `broker.kafka_member`: starts the thread, passes calls to it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -38,6 +39,7 @@ class KafkaGroupConsumer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
+        self._closing = False
 
     def name(self, topic: str) -> str:
         """The topic's name on the cluster."""
@@ -88,8 +90,10 @@ class KafkaGroupConsumer:
         thread, stop = self._thread, self._stop
         if thread is None:
             return
-        if stop is not None:
-            self._soon(lambda _: stop.set())
+        self._closing = True
+        if stop is not None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended already
+                self._loop.call_soon_threadsafe(stop.set)
         await asyncio.to_thread(thread.join, JOIN_TIMEOUT_S)
         if thread.is_alive():
             log.warning("the consumer of %s did not end within %g s", self._group, JOIN_TIMEOUT_S)
@@ -121,7 +125,8 @@ class KafkaGroupConsumer:
             return
         self._member = member
         tell(None)
-        await self._stop.wait()
+        if not self._closing:
+            await self._stop.wait()
         await member.stop()
         self._member = None
 

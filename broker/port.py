@@ -1,6 +1,6 @@
 """The broker's ports: what gateway and workers need of Kafka, and nothing of any client library.
 
-Both adapters (`broker.kafka`, `broker.memory`) pass the contract suite in `tests/contract`.
+Both adapters (`broker.kafka_*`, `broker.memory`) pass the contract suite in `tests/contract`.
 """
 
 from __future__ import annotations
