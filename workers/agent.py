@@ -29,8 +29,7 @@ class RegistrationError(Exception):
     """An agent cannot be registered; the text is a sentence for its author."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
+class SessionInfo(NamedTuple):
     """Whose conversation it is, and which agent at which version answers."""
 
     tenant: str
@@ -52,8 +51,7 @@ class AgentTurn(NamedTuple):
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer. `text` None: what was shown through `ctx`; `data`: structured output (JSON)."""
 
     text: str | None = None

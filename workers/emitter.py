@@ -8,8 +8,7 @@ sends none (`announce` says it for those that take longer).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from schemas.frames import Delta, Frame, Reasoning, Reset, Started, encode
 
@@ -28,8 +27,7 @@ Publish = Callable[[bytes], None]
 CallLater = Callable[[float, Callable[[], None]], Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class FrameIds:
+class FrameIds(NamedTuple):
     """What every frame of one attempt says, and what `started` says more."""
 
     tenant: str
