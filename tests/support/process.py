@@ -32,7 +32,7 @@ class Server:
         """`host:port`."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self, timeout_s: float = 40.0) -> None:
+    def start(self, timeout_s: float = 120.0) -> None:
         """Start and wait until the port accepts connections."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
