@@ -27,16 +27,19 @@ TURNS = "agent.turns"
 
 @dataclass(eq=False, slots=True)
 class Submission:
-    """A turn on its way in. `position`: where its record lies, once acknowledged."""
+    """A turn on its way in. `outgoing` until it is sent; `position`: where its record lies, once acknowledged.
+
+    `again`: its connection follows the turn already.
+    """
 
     tenant: str
     session: str
     turn: str
     user: str
-    outgoing: Outgoing
+    outgoing: Outgoing | None
     position: Position | None = None
+    again: bool = False
     early: list[Event] = field(default_factory=list)
-    on_refused: Callable[[Event], bool] | None = None
 
     @property
     def key(self) -> TurnKey:
@@ -78,26 +81,28 @@ class Intake:
             raise Refusal(Code.NOT_FOUND, "there is no such session")
         log = self._router.ring.begin(submission.key, submission.user)
         log.began_s = log.began_s or time.monotonic()
+        submission.again = (submission.session, submission.turn) in reader.follows
         reader.hold(submission.session, submission.turn)
         self._router.follow(reader, submission.session, submission.turn)
 
         def on_refused(event: Event) -> bool:
             return self._refused(submission, reader, event)
 
-        submission.on_refused = on_refused
-        self._router.expect_refusal(submission.key, on_refused)
+        self._router.expect_refusal(reader, submission.key, on_refused)
 
     async def publish(self, submission: Submission, reader: Reader, on_accepted: Callable[[Event], None]) -> None:
         """Publish, wait for the broker's ack, say `accepted`, then let the turn's frames go.
 
         Raises PublishRefusal: `unavailable` (certainly not in) or `publish_unknown` (only the same id may be sent).
         """
+        outgoing, submission.outgoing = submission.outgoing, None
+        assert outgoing is not None, "a submission is published once"
         try:
-            submission.position = await self._publishing.send(submission.outgoing, what="turn", turn=submission.turn)
+            submission.position = await self._publishing.send(outgoing, what="turn", turn=submission.turn)
         except PublishRefusal as refusal:
             proven = refusal.code is Code.PUBLISH_UNKNOWN and reader.holds(submission.session, submission.turn)
             if not proven:
-                self.withdraw(submission, reader)
+                self._failed(submission, reader)
                 raise
         accepted = event_of(
             Accepted(
@@ -112,11 +117,19 @@ class Intake:
         """The turn did not get in, or its connection is gone."""
         reader.drop(submission.session, submission.turn)
         self._router.leave(reader, submission.session, submission.turn)
-        if submission.on_refused is not None:
-            self._router.forget_refusal(submission.key, submission.on_refused)
+
+    def _failed(self, submission: Submission, reader: Reader) -> None:
+        """A turn that is sent again and fails is still followed for the first time that it was sent."""
+        if submission.again:
+            reader.release(submission.session, submission.turn)
+        else:
+            self.withdraw(submission, reader)
 
     def _release(self, submission: Submission, reader: Reader, accepted: Event) -> None:
-        reader.start_at(submission.session, submission.turn, accepted.position)
+        """No frame comes twice on one connection, also where it sends the same turn again."""
+        seen = reader.position(submission.session, submission.turn)
+        if seen is None or seen < accepted.position:
+            reader.start_at(submission.session, submission.turn, accepted.position)
         log = self._router.ring.get(submission.key)
         replay = catch_up(log) if log is not None else []
         self._router.spread(accepted)

@@ -25,7 +25,7 @@ class Router:
         self._turns: dict[TurnKey, list[Reader]] = {}
         self._sessions: dict[SessionKey, list[Reader]] = {}
         self._acks: dict[str, OnAck] = {}
-        self._refusals: dict[TurnKey, list[OnRefused]] = {}
+        self._refusals: dict[TurnKey, list[tuple[Reader, OnRefused]]] = {}
         self.on_foreign_end: Callable[[Event, str], None] | None = None
 
     def deliver(self, event: Event) -> None:
@@ -77,7 +77,10 @@ class Router:
         if turn is None:
             _leave(self._sessions, (reader.tenant, session), reader)
         else:
-            _leave(self._turns, (reader.tenant, session, turn), reader)
+            key = (reader.tenant, session, turn)
+            _leave(self._turns, key, reader)
+            for expected in [item for item in self._refusals.get(key, ()) if item[0] is reader]:
+                _leave(self._refusals, key, expected)
 
     def leave_all(self, reader: Reader) -> None:
         """The connection ended."""
@@ -100,12 +103,12 @@ class Router:
     def forget_ack(self, op: str) -> None:
         self._acks.pop(op, None)
 
-    def expect_refusal(self, key: TurnKey, on_refused: OnRefused) -> None:
-        """Call `on_refused` with each `refused` of this turn; it says whether that answered its own record."""
-        self._refusals.setdefault(key, []).append(on_refused)
+    def expect_refusal(self, reader: Reader, key: TurnKey, on_refused: OnRefused) -> None:
+        """Call `on_refused` with each `refused` of this turn, until `reader` leaves it.
 
-    def forget_refusal(self, key: TurnKey, on_refused: OnRefused) -> None:
-        _leave(self._refusals, key, on_refused)
+        It says whether that answered its own record; then it is not asked again.
+        """
+        self._refusals.setdefault(key, []).append((reader, on_refused))
 
     def _acknowledge(self, event: Event) -> None:
         on_ack = self._acks.pop(event.op, None)
@@ -113,9 +116,9 @@ class Router:
             on_ack(event)
 
     def _refuse(self, event: Event) -> None:
-        for on_refused in list(self._refusals.get(event.key, ())):
-            if on_refused(event):
-                self.forget_refusal(event.key, on_refused)
+        for expected in list(self._refusals.get(event.key, ())):
+            if expected[1](event):
+                _leave(self._refusals, event.key, expected)
 
 
 _Value = TypeVar("_Value")

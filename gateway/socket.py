@@ -44,6 +44,7 @@ _BREATH_FRAMES = 32
 _FLUSH_S = 1.0
 _BUSY_S = 8.0
 _MAX_AWAITED = 1_000
+_MAX_FOLLOWED = 10_000
 _log = logging.getLogger("gateway.socket")
 
 
@@ -200,6 +201,7 @@ class Socket:
             self._fail(refusal, ref=ref, session=submission.session, turn=submission.turn)
 
     async def _attach(self, frame: AttachFrame) -> None:
+        self._may_await()
         after = After(frame.after.attempt, frame.after.seq, frame.after.turn) if frame.after is not None else None
         if frame.turn is not None:
             own = after if after is None or after.turn == frame.turn else None
@@ -229,7 +231,7 @@ class Socket:
             self._fail(refusal, ref=ref, session=session, turn=turn)
 
     def _may_await(self) -> None:
-        if self._awaited >= _MAX_AWAITED:
+        if self._awaited >= _MAX_AWAITED or len(self._reader.follows) >= _MAX_FOLLOWED:
             raise wire.overloaded(1_000)
         if self._gateway.draining.is_set():
             raise Refusal(Code.UNAVAILABLE, "this gateway drains: connect again")

@@ -63,6 +63,37 @@ async def test_a_turn_that_is_sent_again_gets_its_answer_and_has_no_second_effec
     assert positions == sorted(set(positions))
 
 
+async def test_a_turn_that_is_sent_twice_on_one_connection_is_told_once(house: House, served: Served) -> None:
+    async with served.socket() as client:
+        await client.say(type="turn", session="s1", turn="t1", text="hold a|b|c")
+        await client.until("delta")
+        again = await client.ask(type="turn", session="s1", turn="t1", text="hold a|b|c")
+        house.worker.go("s1", "t1", 2)
+        await client.until("completed")
+        await client.ask(type="turn", session="s1", turn="t1", text="hold a|b|c")
+        await client.ask(type="ping")
+
+    told = [(f["attempt"], f["seq"]) for f in client.seen if f["type"] in {"started", "delta", "completed"}]
+    assert again["type"] == "accepted"
+    assert told == sorted(set(told))
+    assert client.seen[-1]["type"] == "pong"
+
+
+async def test_a_second_publish_that_fails_does_not_end_the_first(house: House) -> None:
+    served = await house.gateway(publish_s=0.3)
+    async with served.socket() as client:
+        await client.say(type="turn", session="s1", turn="t1", text="hold a|b")
+        await client.until("delta")
+        house.cluster.judge = lambda outgoing: Verdict.DROP if outgoing.topic == "agent.turns" else Verdict.TAKE
+        error = await client.ask(type="turn", session="s1", turn="t1", text="hold a|b")
+        house.worker.go("s1", "t1")
+        done = await client.until("completed")
+        house.cluster.judge = lambda _: Verdict.TAKE
+
+    assert error["code"] == "publish_unknown"
+    assert done["text"] == "ab"
+
+
 async def test_an_ambiguous_publish_says_retry_with_the_same_turn(house: House) -> None:
     served = await house.gateway(publish_s=0.3)
     house.cluster.judge = lambda outgoing: Verdict.DROP if outgoing.topic == "agent.turns" else Verdict.TAKE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.event import Event, event_of
@@ -95,7 +96,7 @@ def test_a_refusal_goes_to_the_one_whose_record_it_answers() -> None:
         asked.append(1)
         return event.place == (0, 7)
 
-    house.expect_refusal(("default", "s", "t"), on_refused)
+    house.expect_refusal(follower, ("default", "s", "t"), on_refused)
     for offset in (6, 7, 7):
         house.deliver(
             event_of(
@@ -108,6 +109,19 @@ def test_a_refusal_goes_to_the_one_whose_record_it_answers() -> None:
 
     assert len(asked) == 2, "after its own it is not asked any more"
     assert seen == [], "a refusal is no frame of the turn"
+
+
+def test_whoever_left_is_told_of_no_refusal() -> None:
+    house = router()
+    follower, _ = reader()
+    house.follow(follower, "s", "t")
+    house.expect_refusal(follower, ("default", "s", "t"), lambda _: pytest.fail("it has left"))
+    house.leave_all(follower)
+    house.deliver(
+        event_of(
+            Refused(session="s", turn="t", at_ms=1, code=Code.CONFLICT, message="m", retry="no", partition=0, offset=1)
+        )
+    )
 
 
 def test_whoever_lost_the_session_stops_following_it() -> None:
