@@ -1,44 +1,42 @@
-"""The model behind any OpenAI-compatible endpoint. The client library sends the request and names the errors; the
-stream is read here, joined before objects are made of it. Knows no retry and nothing of turns.
+"""The model behind any OpenAI-compatible endpoint. The client library knows keys, addresses, proxies and redirects and
+names the errors; the plain way to a server, which a worker goes all day, is gone here. Knows no retry.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 import urllib.request
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Protocol
+from collections.abc import Mapping
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
+import orjson
 
 from schemas.errors import RetryableError, TerminalError
 from schemas.settings import ModelSettings
-from workers.models.deltas import Deltas
 from workers.models.failures import Failure, retry_after_s
 from workers.models.openai_messages import body_of
-from workers.models.port import ModelPiece, ModelRefused, ModelRequest, ModelUnavailable, Timeouts
+from workers.models.port import ModelRefused, ModelRequest, ModelUnavailable, Timeouts
 from workers.models.pump import Pump
-from workers.models.sse import Events, EventTooLarge
-from workers.models.wire import Wire, WireTransport
+from workers.models.reading import Answer, Exchange
+from workers.models.wire import Broken
+from workers.models.wires import Reply, Wires
 
-# How long the usage may come after the last piece, where a server keeps the connection open and says nothing.
-_AFTER_FINISH_S = 5.0
+_PATH = "/chat/completions"
 _NOWHERE = "http://model.invalid/v1"
 # What a server that does not know the usage option answers.
 _NOT_UNDERSTOOD = frozenset({400, 422})
-
-
-class _Reader(Protocol):
-    async def read(self) -> bytes: ...
-    def pause(self) -> None: ...
+_ERROR_BYTES = 64 * 1024
 
 
 class OpenAICompatibleModel:
-    """The endpoint that the settings name. `with_usage`: it takes the option that asks for token counts."""
+    """The endpoint that the settings name. Raises ValueError, with a sentence, for an address or a key that is none.
+
+    `with_usage`: it takes the option that asks for token counts; `wires`: the plain way to it, None where a proxy or a
+    redirect stands in between.
+    """
 
     def __init__(self, settings: ModelSettings) -> None:
         self.url = settings.model_url
@@ -51,169 +49,118 @@ class OpenAICompatibleModel:
             total_s=settings.model_total_timeout_s,
         )
         self.with_usage = True
-        transport = None if _behind_proxy(self.url) else WireTransport()
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
         self.client = openai.AsyncOpenAI(
-            api_key=settings.model_key or "none",
+            api_key=settings.model_key.strip() or "none",
             base_url=self.url or _NOWHERE,
             max_retries=0,
-            http_client=httpx2.AsyncClient(transport=transport, limits=limits, follow_redirects=True),
+            http_client=openai.DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=None)),
             default_headers={"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"},
         )
+        self.wires = None if _behind_proxy(self.url) else self._plain_way()
 
     def stream(self, request: ModelRequest) -> Answer:
         """As the port says."""
-        return Answer(self, request)
+        limits = request.timeouts or self.timeouts
+        model = request.model or self.model
+        ask = partial(self._ask, request, model, limits)
+        return Answer(ask, model=model, limits=limits, coalesce_s=self.coalesce_s)
 
     async def close(self) -> None:
-        """Close idle connections and what is open."""
+        """Cut idle connections."""
+        if self.wires is not None:
+            self.wires.close()
         await self.client.close()
 
-
-class Answer:
-    """One call: a context manager, and the iterator of its pieces."""
-
-    def __init__(self, endpoint: OpenAICompatibleModel, request: ModelRequest) -> None:
-        self._endpoint = endpoint
-        self._request = request
-        self._limits = request.timeouts or endpoint.timeouts
-        self._model = request.model or endpoint.model
-        self._events = Events()
-        self._deltas = Deltas(self._model)
-        self._clock = asyncio.get_running_loop().time
-        self._end_s = self._clock() + self._limits.total_s
-        self._first_s = self._clock() + self._limits.first_token_s
-        self._response: httpx2.Response | None = None
-        self._reader: _Reader | None = None
-        self._begun = False
-        self._eof = False
-        self._over = False
-
-    async def __aenter__(self) -> AsyncIterator[ModelPiece]:
-        if not self._endpoint.url:
-            raise ModelRefused("no model is configured: set FLEET_MODEL_URL to an OpenAI-compatible endpoint")
+    def _plain_way(self) -> Wires:
+        """Where the client library would send, with the headers that it would send."""
+        headers = {**self.client.auth_headers, **self.client.default_headers}
+        url = str(self.client.base_url).rstrip("/") + _PATH
         try:
-            async with asyncio.timeout_at(min(self._first_s, self._end_s)):
-                self._response = await self._asked()
-        except TimeoutError:
-            raise self._late() from None
-        wire = self._response.extensions.get("wire")
-        encoded = self._response.headers.get("content-encoding", "identity") != "identity"
-        self._reader = wire if isinstance(wire, Wire) and not encoded else Pump(self._response.aiter_bytes())
-        return self
+            return Wires(url, {name: value for name, value in headers.items() if isinstance(value, str)})
+        except ValueError as error:
+            raise ValueError(f"FLEET_MODEL_URL and FLEET_MODEL_KEY do not make a request: {error}") from None
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(self._reader, Pump):
-            await self._reader.close()
-        if self._response is not None:
-            await self._response.aclose()
-
-    def __aiter__(self) -> AsyncIterator[ModelPiece]:
-        return self
-
-    async def __anext__(self) -> ModelPiece:
-        if self._over:
-            raise StopAsyncIteration
-        try:
-            return await self._next()
-        except TimeoutError:
-            return self._ended_or(self._late())
-        except httpx2.HTTPError as error:
-            return self._ended_or(ModelUnavailable(f"the provider's connection was cut: {error}"))
-        except EventTooLarge as error:
-            raise ModelUnavailable(f"the provider sent {error}") from None
-
-    async def _next(self) -> ModelPiece:
-        deltas = self._deltas
-        while not deltas.ended and not self._eof:
-            if self._begun and not deltas.finished:
-                await self._gather()
-            await self._read()
-            if chunk := deltas.take():
-                self._begun = True
-                return chunk
-        return self._last()
-
-    async def _gather(self) -> None:
-        """Wait for the coalescing interval; packets lie in the kernel meanwhile."""
-        if self._reader is not None and self._endpoint.coalesce_s > 0:
-            self._reader.pause()
-            await asyncio.sleep(self._endpoint.coalesce_s)
-
-    async def _read(self) -> None:
-        if self._reader is None:
-            raise RuntimeError("read the pieces inside `async with`")
-        async with asyncio.timeout_at(min(self._due_s(), self._end_s)):
-            data = await self._reader.read()
-        self._eof = not data
-        self._deltas.add(self._events.feed(data) if data else self._events.end())
-
-    def _due_s(self) -> float:
-        """When the next piece must be here."""
-        if not self._begun:
-            return self._first_s
-        idle_s = self._limits.idle_s
-        return self._clock() + (min(idle_s, _AFTER_FINISH_S) if self._deltas.finished else idle_s)
-
-    def _last(self) -> ModelPiece:
-        """The stream is over: what is left, then the end."""
-        if not self._deltas.finished:
-            raise ModelUnavailable("the provider's stream ended before the answer did")
-        if chunk := self._deltas.last():
-            return chunk
-        self._over = True
-        return self._deltas.done()
-
-    def _ended_or(self, error: RetryableError) -> ModelPiece:
-        """The connection failed: no harm if the answer is whole, for then only the usage is missing."""
-        if not self._deltas.finished:
-            raise error
-        self._eof = True
-        return self._last()
-
-    def _late(self) -> ModelUnavailable:
-        limits = self._limits
-        if self._clock() >= self._end_s:
-            return ModelUnavailable(f"the model did not end within {limits.total_s:g} s")
-        if not self._begun:
-            return ModelUnavailable(f"the model said nothing within {limits.first_token_s:g} s")
-        return ModelUnavailable(f"the model said nothing more for {limits.idle_s:g} s")
-
-    async def _asked(self) -> httpx2.Response:
+    async def _ask(self, request: ModelRequest, model: str, limits: Timeouts) -> Exchange:
         """Send the request; once more without the usage option if a server refuses that, and remember it."""
-        endpoint = self._endpoint
+        if not self.url:
+            raise ModelRefused("no model is configured: set FLEET_MODEL_URL to an OpenAI-compatible endpoint")
+        names = {"x-fleet-session": request.session, "x-fleet-turn": request.turn}
         try:
-            return await self._sent(with_usage=endpoint.with_usage)
-        except openai.APIStatusError as error:
-            if not endpoint.with_usage or error.status_code not in _NOT_UNDERSTOOD or not _about_usage(error):
-                raise _typed(error) from error
-        except openai.OpenAIError as error:
+            try:
+                return await self._sent(body_of(request, model, with_usage=self.with_usage), names, limits)
+            except openai.APIStatusError as error:
+                if not self.with_usage or error.status_code not in _NOT_UNDERSTOOD or not _about_usage(error):
+                    raise
+            exchange = await self._sent(body_of(request, model, with_usage=False), names, limits)
+        except (openai.OpenAIError, Broken) as error:
             raise _typed(error) from error
-        try:
-            response = await self._sent(with_usage=False)
-        except openai.OpenAIError as error:
-            raise _typed(error) from error
-        endpoint.with_usage = False
-        return response
+        self.with_usage = False
+        return exchange
 
-    async def _sent(self, *, with_usage: bool) -> httpx2.Response:
-        request, limits = self._request, self._limits
-        response: object = await self._endpoint.client.post(
-            "/chat/completions",
+    async def _sent(self, body: bytes, names: Mapping[str, str], limits: Timeouts) -> Exchange:
+        if self.wires is None:
+            return await self._by_library(body, names, limits)
+        reply = await self.wires.post(body, names, connect_s=limits.connect_s)
+        if 200 <= reply.status < 300 and reply.headers.get("content-encoding", "identity") == "identity":
+            return reply
+        try:
+            if reply.status >= 400:
+                raise await _status_error(reply)
+        finally:
+            await reply.close()
+        self.wires = None
+        return await self._by_library(body, names, limits)
+
+    async def _by_library(self, body: bytes, names: Mapping[str, str], limits: Timeouts) -> Exchange:
+        """Through proxies and redirects, and for bodies that are compressed; costs more."""
+        response: object = await self.client.post(
+            _PATH,
             cast_to=httpx2.Response,
-            content=body_of(request, self._model, with_usage=with_usage),
-            options={
-                "headers": {"x-fleet-session": request.session, "x-fleet-turn": request.turn},
-                "timeout": httpx2.Timeout(limits.first_token_s, connect=limits.connect_s),
-            },
+            content=body,
+            options={"headers": dict(names), "timeout": httpx2.Timeout(limits.first_token_s, connect=limits.connect_s)},
             stream=True,
             stream_cls=openai.AsyncStream[object],
         )
         if not isinstance(response, httpx2.Response):
             raise TypeError(f"the client library gave {type(response).__name__}, want the response as it is")
-        return response
+        return _LibraryExchange(response)
+
+
+class _LibraryExchange:
+    """A response of the client library, which cannot pause: it is pumped."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self._pump = Pump(response.aiter_bytes())
+
+    async def read(self) -> bytes:
+        try:
+            return await self._pump.read()
+        except httpx2.HTTPError as error:
+            raise Broken(f"{error}") from error
+
+    def pause(self) -> None:
+        """Nothing to do: what comes is gathered."""
+
+    async def close(self) -> None:
+        await self._pump.close()
+        await self._response.aclose()
+
+
+async def _status_error(reply: Reply) -> openai.APIStatusError:
+    """The client library's error for a reply that is one."""
+    body = b""
+    while len(body) < _ERROR_BYTES and (more := await reply.read()):
+        body += more
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        said = body[:_ERROR_BYTES].decode("utf-8", "replace")
+    if isinstance(said, dict):
+        said = said.get("error") or said
+    request = httpx2.Request("POST", _NOWHERE)
+    response = httpx2.Response(reply.status, headers=list(reply.headers.items()), request=request)
+    return openai.APIStatusError("an error", response=response, body=said)
 
 
 def _behind_proxy(url: str) -> bool:
@@ -227,8 +174,8 @@ def _about_usage(error: openai.APIStatusError) -> bool:
     return any(word in f"{error.message} {error.body}" for word in ("stream_options", "include_usage"))
 
 
-def _typed(error: openai.OpenAIError) -> RetryableError | TerminalError:
-    """The error of ours that the client library's error is."""
+def _typed(error: openai.OpenAIError | Broken) -> RetryableError | TerminalError:
+    """The error of ours that it is."""
     if isinstance(error, openai.APIStatusError):
         body = error.body
         said = body.get("message") if isinstance(body, dict) else body

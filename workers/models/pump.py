@@ -34,9 +34,6 @@ class Pump:
         self._room.set()
         return body
 
-    def pause(self) -> None:
-        """Nothing to do: what comes is gathered."""
-
     async def close(self) -> None:
         """End the task."""
         self._task.cancel()
