@@ -20,6 +20,7 @@ from workers.models.openai_compatible import OpenAICompatibleModel
 from workers.models.port import (
     ModelChunk,
     ModelDone,
+    ModelMisconfigured,
     ModelRateLimited,
     ModelRefused,
     ModelRequest,
@@ -269,7 +270,7 @@ async def test_a_line_end_behind_the_key_is_left_out(provided: Serve) -> None:
     ids=["smuggled header", "no ascii", "ftp", "nonsense", "no host"],
 )
 def test_an_address_or_key_that_is_none_is_refused_in_a_sentence(settings: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="FLEET_MODEL_URL and FLEET_MODEL_KEY"):
+    with pytest.raises(ModelMisconfigured, match="FLEET_MODEL_URL and FLEET_MODEL_KEY"):
         OpenAICompatibleModel(ModelSettings.model_validate(settings))
 
 

@@ -18,7 +18,7 @@ from schemas.errors import RetryableError, TerminalError
 from schemas.settings import ModelSettings
 from workers.models.failures import Failure, retry_after_s
 from workers.models.openai_messages import body_of
-from workers.models.port import ModelRefused, ModelRequest, ModelUnavailable, Timeouts
+from workers.models.port import ModelMisconfigured, ModelRefused, ModelRequest, ModelUnavailable, Timeouts
 from workers.models.pump import Pump
 from workers.models.reading import Answer, Exchange
 from workers.models.wire import Broken
@@ -32,7 +32,7 @@ _ERROR_BYTES = 64 * 1024
 
 
 class OpenAICompatibleModel:
-    """The endpoint that the settings name. Raises ValueError, with a sentence, for an address or a key that is none.
+    """The endpoint that the settings name. Raises ModelMisconfigured for an address or a key that is none.
 
     `with_usage`: it takes the option that asks for token counts; `wires`: the plain way to it, None where a proxy or a
     redirect stands in between.
@@ -78,7 +78,7 @@ class OpenAICompatibleModel:
         try:
             return Wires(url, {name: value for name, value in headers.items() if isinstance(value, str)})
         except ValueError as error:
-            raise ValueError(f"FLEET_MODEL_URL and FLEET_MODEL_KEY do not make a request: {error}") from None
+            raise ModelMisconfigured(f"FLEET_MODEL_URL and FLEET_MODEL_KEY do not make a request: {error}") from None
 
     async def _ask(self, request: ModelRequest, model: str, limits: Timeouts) -> Exchange:
         """Send the request; once more without the usage option if a server refuses that, and remember it."""

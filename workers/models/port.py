@@ -110,3 +110,7 @@ class ModelRefused(TerminalError):
     def __init__(self, text: str, *, status: int = 0) -> None:
         super().__init__(Code.MODEL_ERROR, text)
         self.status = status
+
+
+class ModelMisconfigured(Exception):
+    """The settings make no request; the text says which and why. Raised when an adapter is made, never later."""
