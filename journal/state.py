@@ -31,7 +31,7 @@ from schemas.snapshot import AheadCancel, Chunk, Closed, EndedTurn, SeenOp, Snap
 from schemas.turn import TurnInput
 
 _T = TypeVar("_T")
-REMEMBERED_TURNS = 64
+REMEMBERED_TURNS = 16
 REMEMBERED_OPS = 256
 
 

@@ -6,7 +6,7 @@ fields that hold their default; its kind, the turn it introduces, its op and its
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, JsonValue, TypeAdapter
 
@@ -17,8 +17,8 @@ from schemas.receipt import Receipt
 from schemas.turn import IfBusy, TurnInput
 
 
-class Position(Frozen):
-    """Where a turn's record lies; `stream` is the topic's bare name."""
+class Position(NamedTuple):
+    """Where a turn's record lies; `stream` is the topic's bare name. In JSON an array, in this order."""
 
     stream: str
     partition: int

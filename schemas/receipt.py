@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from schemas.base import Frozen
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
 from schemas.frames import Usage
 
 
-class Hops(Frozen):
+@dataclass(slots=True)
+class Hops:
     """Time by hop in microseconds, on the worker's clock; `queue` on the record's timestamp."""
 
     queue_us: int = 0
@@ -16,7 +20,8 @@ class Hops(Frozen):
     write_us: int = 0
 
 
-class Receipt(Frozen):
+@dataclass(slots=True)
+class Receipt:
     """One finished turn. `money` is None where no price is known, never zero."""
 
     tenant: str
@@ -27,8 +32,11 @@ class Receipt(Frozen):
     outcome: str
     attempt: int
     at_ms: int
-    hops: Hops = Hops()
+    hops: Hops = field(default_factory=Hops)
     usage: tuple[Usage, ...] = ()
     money: float | None = None
     model_calls: int = 0
     retries: int = 0
+
+
+RECEIPT: TypeAdapter[Receipt] = TypeAdapter(Receipt)

@@ -6,15 +6,15 @@ holds only the last, unfinished one, so that what a snapshot costs does not grow
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from schemas.base import Frozen
 from schemas.entries import Open, Outcome
 from schemas.history import HistoryItem
 
 
-class EndedTurn(Frozen):
-    """A turn that is over, as the state remembers it; its frame lies in the entry `version`.
+class EndedTurn(NamedTuple):
+    """A turn that is over, as the state remembers it; its frame lies in the entry `version`. In JSON an array.
 
     `offset`: its record's place on its partition of `agent.turns`, -1 where it had none of its own.
     """

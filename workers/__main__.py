@@ -42,6 +42,7 @@ from workers.executor import Executor
 from workers.health import HealthServer, health_app
 from workers.logs import TurnLog, configure
 from workers.models.openai_compatible import OpenAICompatibleModel
+from workers.models.port import ModelMisconfigured
 from workers.models.retry import ModelCaller
 from workers.outbox import Outbox
 from workers.partition import CONTROL, TURNS
@@ -57,6 +58,7 @@ REFUSED = (
     StoreUnavailable,
     TopicsMismatch,
     RegistrationError,
+    ModelMisconfigured,
 )
 _log = logging.getLogger("fleet.worker")
 
@@ -107,8 +109,7 @@ async def run() -> int:
     readiness = Readiness(worker, admin, topics)
     health = HealthServer(health_app(metrics, readiness.reasons), settings.worker_host, settings.worker_port)
     await worker.start()
-    gc.collect()
-    gc.freeze()
+    _calm_gc()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopping.set)
     serving = asyncio.create_task(health.serve(), name="health")
@@ -122,6 +123,14 @@ async def run() -> int:
     await admin.stop()
     _log.info("worker ended", extra={"worker": name})
     return 1 if worker.error is not None else 0
+
+
+def _calm_gc() -> None:
+    """Warm sessions are many small objects that live long: looking at all of them for every 700 new ones costs half of
+    the worker's time. What is there now stays for ever; the rest is looked at rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _check_partitions(store: MongoStore, topics: Topics) -> None:

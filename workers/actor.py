@@ -18,6 +18,7 @@ from journal.snapshotting import NOTHING_SAVED, Saved, saved_by, snapshot_due, s
 from journal.state import State
 from journal.sweeping import bury_first, too_old
 from journal.turns import terminal_of
+from journal.wiping import wipe
 from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
 from schemas.entries import Claim, Close, Entry, Finish, Settle, Step
@@ -262,13 +263,12 @@ class Actor:
             return
         self._tell(self.session.collided(state, self._system.clock_ms()))
 
-    def _wipe(self, order: fx.Wipe) -> None:
-        self._system.spawn(self._wiped(order.version), f"wipe {self.key}")
+    def _wipe(self, _: fx.Wipe) -> None:
+        self._system.spawn(self._wiped(), f"wipe {self.key}")
 
-    async def _wiped(self, version: int) -> None:
+    async def _wiped(self) -> None:
         """Unset what the closed session held; the next life builds its own agent."""
-        await self._patiently(lambda: self._system.store.snapshots.forget(self.key))
-        await self._patiently(lambda: self._system.store.journal.unset(self.key, version))
+        await self._patiently(lambda: wipe(self._system.store, self.key, self._state()))
         self.saved, self.tail_bytes = NOTHING_SAVED, 0
         self._agent = self._spec = None
         if not self.dead:
@@ -464,7 +464,8 @@ class Actor:
             self._system.list_session(self.key, state)
 
     def _snapshot_near(self) -> bool:
-        return snapshot_due(self._state()._replace(open=None), self.saved, self.tail_bytes, self._system.snapshot_bytes)
+        """The next FINISH leaves a state that should be stored: so it carries no CLAIM."""
+        return self.tail_bytes >= max(self._system.snapshot_bytes, self.saved.bytes)
 
     def _snapshot(self) -> None:
         state = self._state()

@@ -12,7 +12,7 @@ from schemas.codes import MEANINGS, Code
 from schemas.dead_letter import DeadLetter
 from schemas.frames import Ack, Refused, encode
 from schemas.ids import from_event_id, from_position, legal, split_key
-from schemas.receipt import Receipt
+from schemas.receipt import RECEIPT, Receipt
 
 REPLIES, USAGE, DEAD_LETTERS = "agent.replies", "agent.usage", "agent.dead-letters"
 _log = logging.getLogger("fleet.worker")
@@ -58,7 +58,7 @@ class Outbox:
 
     def receipt(self, receipt: Receipt) -> None:
         """Book a finished turn; the journal has it as well, so nobody waits for this ack."""
-        raw = receipt.__pydantic_serializer__.to_json(receipt, exclude_none=True)
+        raw = RECEIPT.dump_json(receipt, exclude_none=True)
         self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), raw))
 
     def refuse(self, record: Record, stream: str, code: Code, text: str, done: Callable[[], None], now_ms: int) -> None:

@@ -17,7 +17,6 @@ from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Open, Rele
 from schemas.errors import Refusal
 from schemas.frames import Ack, AckState, CancelledBy
 from schemas.ids import split_key
-from schemas.turn import TurnInput
 from workers import endings
 from workers.effects import (
     Abandon,
@@ -494,14 +493,7 @@ class Session:
             deadline_ms=mail.deadline_ms,
             reply_to=record.reply_to,
             traceparent=record.traceparent,
-            input=TurnInput(
-                text=turn.text,
-                parts=turn.parts,
-                metadata=turn.metadata,
-                options=turn.options,
-                tools=turn.tools,
-                history=turn.history,
-            ),
+            input=turn,
             opens=opens,
         )
 
