@@ -12,10 +12,12 @@ from loadtest.script import answer_text
 
 
 class Echo:
-    """Turns for the agent `echo`: each a text of its own, `characters` long."""
+    """Turns for the agent `echo`: each a text of its own, `characters` long. `owner` names the sessions (else `run`
+    does), so that several runs can use the same ones; turn ids are the run's own."""
 
-    def __init__(self, run: str, keys: Iterator[int], *, characters: int = 32) -> None:
+    def __init__(self, run: str, keys: Iterator[int], *, characters: int = 32, owner: str = "") -> None:
         self.agent = "echo"
+        self._owner = owner or run
         self._run = run
         self._keys = keys
         self._characters = characters
@@ -28,7 +30,7 @@ class Echo:
         self._numbers[key] += 1
         turn = f"{self._run}.{self._turns}"
         text = turn.ljust(self._characters, "x")
-        return Request(f"{self._run}-s{key}", turn, text, text, self._numbers[key], intended_s)
+        return Request(f"{self._owner}-s{key}", turn, text, text, self._numbers[key], intended_s)
 
 
 class Prompt:

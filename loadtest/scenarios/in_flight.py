@@ -17,7 +17,8 @@ from loadtest.workload import Prompt
 IN_FLIGHT = 2_000
 TURN_S = 5.0
 SECONDS = 15.0
-RAMP_S = 7.0
+RAMP_S = 8.0
+SESSIONS = 3_000
 KIB = 1024
 
 
@@ -60,7 +61,7 @@ async def measure(bench: Bench) -> Outcome:
     return Outcome(
         "in-flight",
         f"{IN_FLIGHT:,} turns in flight in one worker",
-        f"open loop, {IN_FLIGHT / TURN_S:g} turns a second of {TURN_S:g} s each (5 tokens), 4,000 sessions",
+        f"open loop, {IN_FLIGHT / TURN_S:g} turns a second of {TURN_S:g} s each (5 tokens), {SESSIONS:,} sessions",
         figures=figures,
         charts=[
             Chart(
@@ -77,7 +78,7 @@ async def measure(bench: Bench) -> Outcome:
 
 
 async def _run(bench: Bench, product: Product, name: str, *, seconds: float, ramp_s: float) -> Run:
-    keys = sessions(2 * IN_FLIGHT, kind="rounds", seed=bench.plan.seed)
+    keys = sessions(SESSIONS, kind="rounds", seed=bench.plan.seed)
     workload = Prompt(name, keys, tokens=5, rate=1.0, first_ms=1000.0)
     times = arrivals(IN_FLIGHT / TURN_S, kind="constant", seed=bench.plan.seed)
     return await run_open(product.lane, workload, times, seconds=seconds, ramp_s=ramp_s)

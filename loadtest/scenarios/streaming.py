@@ -62,7 +62,7 @@ async def measure(bench: Bench) -> Outcome:
 
 async def _run(bench: Bench, parts: tuple[Product, Child], streams: int, *, name: str) -> Costed:
     product, model = parts
-    keys = sessions(streams * 50, kind="rounds", seed=bench.plan.seed)
+    keys = sessions(streams * 2, kind="rounds", seed=bench.plan.seed)
     workload = Prompt(name, keys, tokens=TOKENS, rate=RATE, first_ms=50.0)
     run = run_closed(
         product.lane, workload, outstanding=streams, seconds=RAMP_S + SECONDS * bench.plan.scale, ramp_s=RAMP_S

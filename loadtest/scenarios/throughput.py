@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from loadtest.bench import Bench
 from loadtest.figures import Spread, ratios
-from loadtest.generator import run_closed
+from loadtest.generator import run_closed, run_count
 from loadtest.kafka_lane import KafkaLane
 from loadtest.processes import Child
 from loadtest.result import Chart, Figure, Outcome
@@ -20,10 +20,13 @@ RAMP_S = 2.0
 
 
 async def measure(bench: Bench) -> Outcome:
-    """Both sides stand during the whole scenario; each repetition measures one after the other."""
+    """Both sides stand during the whole scenario and have met their sessions before the first repetition; each
+    repetition measures one after the other."""
     runs: dict[str, list[Costed]] = {"product": [], "yardstick": []}
     async with bench.yardstick() as (yard, child), bench.product() as product:
         sides = {"product": (product.lane, product.worker), "yardstick": (yard, child)}
+        for lane, _ in sides.values():
+            await run_count(lane, _workload("warm", seed=bench.plan.seed), outstanding=200, turns=2 * SESSIONS)
         for repetition in range(bench.plan.repetitions):
             for name, (lane, worker) in sides.items():
                 runs[name].append(await _run(bench, lane, worker, repetition=repetition))
@@ -52,11 +55,14 @@ async def measure(bench: Bench) -> Outcome:
 
 
 async def _run(bench: Bench, lane: KafkaLane, worker: Child, *, repetition: int) -> Costed:
-    seed = bench.plan.seed + repetition
-    workload = Echo(f"t{seed}-{repetition}", sessions(SESSIONS, kind="rounds", seed=seed))
+    workload = _workload(f"t{repetition}", seed=bench.plan.seed)
     seconds = RAMP_S + SECONDS * bench.plan.scale
     run = run_closed(lane, workload, outstanding=OUTSTANDING, seconds=seconds, ramp_s=RAMP_S)
     return await costed(run, worker=worker, mongod=bench.stack.mongod, broker=bench.stack.broker)
+
+
+def _workload(run: str, *, seed: int) -> Echo:
+    return Echo(run, sessions(SESSIONS, kind="rounds", seed=seed), owner="load")
 
 
 def _servers(runs: dict[str, list[Costed]]) -> list[Figure]:

@@ -132,6 +132,12 @@ def test_turns_of_a_session_are_numbered_and_texts_differ() -> None:
     assert first.expected == first.text
 
 
+def test_two_runs_may_share_their_sessions_but_never_a_turn() -> None:
+    first, second = (Echo(run, sessions(1, kind="rounds", seed=1), owner="o").next(0.0) for run in ("a", "b"))
+    assert first.session == second.session
+    assert first.turn != second.turn
+
+
 def test_a_prompt_expects_the_tokens_that_its_hint_asks_for() -> None:
     work = Prompt("r", sessions(2, kind="rounds", seed=1), tokens=3, rate=200, first_ms=5)
     first, second = work.next(0.0), work.next(0.0)
