@@ -8,6 +8,7 @@ import json
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,16 @@ async def test_what_goes_wrong_is_typed(provided: Serve, reply: bytes, kind: typ
         await answer(model)
 
 
+async def test_headers_and_comments_are_no_first_token(provided: Serve) -> None:
+    model, provider = await provided(SSE + b"Transfer-Encoding: chunked\r\n\r\na\r\n: ping\r\n\r\n\r\n")
+    impatient = replace(request(), timeouts=Timeouts(first_token_s=0.15, idle_s=30, total_s=30))
+    async with asyncio.timeout(2):
+        with pytest.raises(ModelUnavailable, match=r"nothing within 0\.15 s"):
+            async with model.stream(impatient) as pieces:
+                await anext(pieces)
+    assert len(provider.heads) == 1
+
+
 async def test_a_cut_after_the_finish_costs_only_the_usage(provided: Serve) -> None:
     head = SSE + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = delta("all") + STOP
@@ -264,10 +275,11 @@ async def test_a_line_end_behind_the_key_is_left_out(provided: Serve) -> None:
     "settings",
     [
         {"model_url": "http://h/v1", "model_key": "k\r\nx-evil: 1"},
+        {"model_url": "http://h/v1", "model_key": "k\nx-evil: 1"},
         {"model_url": "http://h/v1", "model_key": "schlüssel"},
     ]
     + [{"model_url": url} for url in ("ftp://h/v1", "nonsense", "http://")],
-    ids=["smuggled header", "no ascii", "ftp", "nonsense", "no host"],
+    ids=["smuggled header", "the same with LF", "no ascii", "ftp", "nonsense", "no host"],
 )
 def test_an_address_or_key_that_is_none_is_refused_in_a_sentence(settings: dict[str, str]) -> None:
     with pytest.raises(ModelMisconfigured, match="FLEET_MODEL_URL and FLEET_MODEL_KEY"):
