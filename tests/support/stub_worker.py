@@ -92,15 +92,15 @@ class StubWorker:
         if turn.turn.agent == "nobody":
             self._refuse(record, Code.AGENT_UNKNOWN, "no such agent")
             return
+        while any(key[0] == turn.session for key in self._running):
+            await asyncio.wait([task for key, task in self._running.items() if key[0] == turn.session])
+        state = (await load(self._store, s)).state
         ended = state.ended(turn.id)
         if ended is not None:
             row = await self._store.journal.row(s, ended.version)
             assert row is not None
             self._publish(turn.session, row.frames[0].encode(), turn.reply_to)
             return
-        while any(key[0] == turn.session for key in self._running):
-            await asyncio.wait([task for key, task in self._running.items() if key[0] == turn.session])
-        state = (await load(self._store, s)).state
         await self._claim(s, state, turn)
         running = asyncio.create_task(self._run(s, turn), name=f"stub {turn.id}")
         self._running[turn.session, turn.id] = running
