@@ -11,6 +11,7 @@ from fleet.part import CannotStart, Part, Run, describe
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 HEALTHY_S = 20.0
+BEREAVED_S = 5.0
 
 
 class Keeper:
@@ -32,7 +33,7 @@ class Keeper:
         """The first start: ready when this returns. Raises PartFailed; nothing runs then."""
         run = self.run = await Run.start(self.part, self._environ)
         try:
-            await run.until_ready()
+            await run.until_ready(timeout_s=self.part.start_timeout_s)
         except BaseException:
             await run.stop()
             raise
@@ -64,17 +65,27 @@ class Keeper:
             if time.monotonic() - run.started_s > HEALTHY_S:
                 pause_s = FIRST_PAUSE_S
             self._say(f"{self.part.title} ended {describe(code)}; starting it again ({self.part.log})")
+            await self._tell()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             run = await self._again()
 
+    async def _tell(self) -> None:
+        """Others must know of the death, if they can be told."""
+        try:
+            async with asyncio.timeout(BEREAVED_S):
+                await self.part.bereaved()
+        except Exception as error:  # noqa: BLE001 - the part is started again in any case
+            self._say(f"{self.part.title} is gone and others could not be told: {str(error) or 'no answer in time'}")
+
     async def _again(self) -> Run:
-        """A run that was started, ready or not: a part that does not come up is tried again by the caller."""
+        """A run that was started and is ready, or has ended. One that lives is never given up for being slow: it may
+        wait for another part."""
         run = self.run = await Run.start(self.part, self._environ)
         self.restarts += 1
         self._changed()
         try:
-            await run.until_ready()
+            await run.until_ready(timeout_s=None)
         except CannotStart as failure:
             self._say(f"{failure.text}; trying again")
             await run.stop()

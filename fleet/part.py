@@ -26,6 +26,7 @@ async def _nothing() -> None:
 class Part:
     """One child process. `ready` is asked until it says yes; then `prepare` runs, at every start again.
 
+    `bereaved` runs when the process ended by itself, before it is started again: what others must know of its death.
     `hints`: (text that the log may hold, what to do then). `dies_with`: what the kernel sends when we are killed.
     """
 
@@ -36,6 +37,7 @@ class Part:
     port: int | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], Awaitable[None]] = _nothing
+    bereaved: Callable[[], Awaitable[None]] = _nothing
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     hints: tuple[tuple[str, str], ...] = ()
@@ -101,16 +103,16 @@ class Run:
     def ended(self) -> bool:
         return self._process.returncode is not None
 
-    async def until_ready(self) -> None:
-        """Wait until it is ready and prepared. Raises PartFailed; the process may then still run."""
+    async def until_ready(self, *, timeout_s: float | None) -> None:
+        """Wait until it is ready and prepared; None: as long as it lives. Raises PartFailed; it may then still run."""
         try:
-            async with asyncio.timeout(self.part.start_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 while not await self.part.ready():
                     self._check_alive()
                     await asyncio.sleep(POLL_S)
                 await self._prepared()
         except TimeoutError:
-            raise PartFailed(self.part, f"was not ready within {self.part.start_timeout_s:g} s") from None
+            raise PartFailed(self.part, f"was not ready within {timeout_s:g} s") from None
 
     async def until_ended(self) -> int:
         """The exit code; below 0: minus the signal that ended it."""

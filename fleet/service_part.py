@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from fleet.data_dir import DataDir
@@ -39,9 +39,19 @@ def gateway_part(data: DataDir, *, host: str, port: int, environ: Mapping[str, s
 
 
 def worker_part(
-    data: DataDir, number: int, *, host: str, port: int, environ: Mapping[str, str], drain_s: float
+    data: DataDir,
+    number: int,
+    *,
+    host: str,
+    port: int,
+    environ: Mapping[str, str],
+    drain_s: float,
+    bereaved: Callable[[], Awaitable[None]],
 ) -> Part:
-    """`python -m workers`, ready when it owns its partitions. It may drain for `drain_s` and some seconds."""
+    """`python -m workers`, ready when it owns its partitions. It may drain for `drain_s` and some seconds.
+
+    `bereaved`: tells the group that a member died, where the broker does not notice.
+    """
     return Part(
         name=f"worker {number}",
         command=(sys.executable, "-m", "workers"),
@@ -51,4 +61,5 @@ def worker_part(
         environ={**environ, "FLEET_WORKER_HOST": host, "FLEET_WORKER_PORT": str(port)},
         hints=HINTS,
         stop_timeout_s=drain_s + 10.0,
+        bereaved=bereaved,
     )

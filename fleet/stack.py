@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Mapping
-from functools import partial
 from typing import Any
 
 from fleet import broker_part, model_part, mongod_part
@@ -17,7 +16,7 @@ from fleet.part import Part
 from fleet.ports import Ports
 from fleet.progress import Progress
 from fleet.service_part import gateway_part, reachable, worker_part
-from fleet.topics import provision
+from fleet.topics import provision, regroup
 from schemas.settings import GatewaySettings, KafkaSettings, ModelSettings, MongoSettings, WorkerSettings
 
 
@@ -38,6 +37,7 @@ class Stack:
         self._groups: dict[str, list[Keeper]] = {name: [] for name in ("gateway", "workers", "model", "base")}
         self._environ = {**os.environ, MARK: str(data.path)}
         self._address = ""
+        self._embedded = False
 
     @property
     def address(self) -> str:
@@ -87,13 +87,23 @@ class Stack:
             port = ports.choose("the broker", broker_part.PREFERRED_PORT)
             bootstrap = f"{broker_part.HOST}:{port}"
             self._kafka = self._kafka.model_copy(update={"kafka_bootstrap": bootstrap})
-            prepare = partial(provision, self._kafka)
-            work.append(self._start("base", broker_part.broker_part(self.data, port, prepare=prepare)))
+            self._embedded = True
+            part = broker_part.broker_part(self.data, port, prepare=self._prepare_broker)
+            work.append(self._start("base", part))
         if not self._mongo.mongo_uri:
             port = ports.choose("the database", mongod_part.PREFERRED_PORT)
             self._mongo = self._mongo.model_copy(update={"mongo_uri": mongod_part.uri(port)})
             work.append(self._start("base", mongod_part.mongod_part(self.data, port)))
         return work
+
+    async def _prepare_broker(self) -> None:
+        await provision(self._kafka)
+        await regroup(self._kafka)
+
+    async def _worker_died(self) -> None:
+        """Apache Kafka notices by itself; the embedded broker would wait for the dead one, perhaps for good."""
+        if self._embedded:
+            await regroup(self._kafka)
 
     def _services(self, ports: Ports) -> list[tuple[str, Part]]:
         environ = self._service_environ()
@@ -105,7 +115,13 @@ class Stack:
         for number in range(1, self._count + 1):
             port = ports.choose(f"worker {number}", preferred + number - 1 if preferred else 0, host=host)
             part = worker_part(
-                self.data, number, host=host, port=port, environ=environ, drain_s=self._worker.worker_drain_s
+                self.data,
+                number,
+                host=host,
+                port=port,
+                environ=environ,
+                drain_s=self._worker.worker_drain_s,
+                bereaved=self._worker_died,
             )
             parts.append(("workers", part))
         return parts

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from broker.kafka_admin import KafkaAdmin
     from broker.topics import Difference
 
+WORKERS = "workers"  # the group, as `workers/__main__.py` names it
+
 
 async def provision(settings: KafkaSettings) -> None:
     """Create and alter what Kafka allows. Raises CannotStart where topics.yaml and the cluster cannot be reconciled."""
@@ -30,6 +32,13 @@ async def provision(settings: KafkaSettings) -> None:
     fatal = [difference for difference in applied.refused if difference.is_fatal]
     if fatal:
         raise CannotStart(str(fatal[0]), fatal[0].remedy or "run `fleet topics check`")
+
+
+async def regroup(settings: KafkaSettings) -> None:
+    """Make the workers of an embedded broker join their group again: it waits for members that were killed."""
+    from broker.kafka_group import evict
+
+    await evict(settings, WORKERS)
 
 
 async def check(settings: KafkaSettings) -> list[Difference]:

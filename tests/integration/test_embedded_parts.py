@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import subprocess
+import sys
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from pymongo import AsyncMongoClient, WriteConcern
 
 from fleet import broker_part, model_part, mongod_part
 from fleet.data_dir import DataDir
 from fleet.part import Part, PartFailed, Run
-from fleet.topics import apply, check, provision
+from fleet.topics import apply, check, provision, regroup
 from schemas.settings import KafkaSettings
 from tests.support.ports import free_port
 
@@ -24,7 +28,7 @@ from tests.support.ports import free_port
 async def running(part: Part, *, crash: bool = False) -> AsyncIterator[Run]:
     run = await Run.start(part, os.environ)
     try:
-        await run.until_ready()
+        await run.until_ready(timeout_s=30)
         yield run
     finally:
         if crash:
@@ -96,6 +100,55 @@ async def test_the_broker_starts_after_it_was_killed(tmp_path: Path) -> None:
         settings = KafkaSettings(kafka_bootstrap=f"127.0.0.1:{port}")
         async with running(broker_part.broker_part(data, port, prepare=prepare), crash=True):
             assert [found for found in await check(settings) if found.is_drift] == []
+
+
+MEMBER = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+async def main():
+    settings = {"heartbeat_interval_ms": 300, "enable_auto_commit": False}
+    consumer = AIOKafkaConsumer("agent.turns", bootstrap_servers=sys.argv[1], group_id="workers", **settings)
+    await consumer.start()
+    print("joined", flush=True)
+    while True:
+        await consumer.getmany(timeout_ms=200)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(40)
+async def test_the_living_members_of_the_group_go_on_after_its_leader_was_killed(tmp_path: Path) -> None:
+    port = free_port()
+    settings = KafkaSettings(kafka_bootstrap=f"127.0.0.1:{port}")
+
+    async def prepare() -> None:
+        await provision(settings)
+        await regroup(settings)
+
+    async with running(broker_part.broker_part(DataDir(tmp_path), port, prepare=prepare)):
+        leader = subprocess.Popen([sys.executable, "-c", MEMBER, settings.kafka_bootstrap], stdout=subprocess.PIPE)
+        other = AIOKafkaConsumer(
+            "agent.turns",
+            bootstrap_servers=settings.kafka_bootstrap,
+            group_id="workers",
+            heartbeat_interval_ms=300,
+            enable_auto_commit=False,
+        )
+        try:
+            assert leader.stdout is not None
+            leader.stdout.readline()
+            await other.start()
+            assert len(other.assignment()) == 6
+            leader.kill()
+            leader.communicate()
+            await regroup(settings)
+            async with asyncio.timeout(6):
+                while len(other.assignment()) != 12:
+                    await other.getmany(timeout_ms=100)
+        finally:
+            leader.kill()
+            leader.communicate()
+            await other.stop()
 
 
 async def test_the_local_model_streams_an_answer_with_its_usage(tmp_path: Path) -> None:
