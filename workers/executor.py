@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -16,12 +15,10 @@ from typing import Literal
 from pydantic import JsonValue
 
 from schemas.codes import Code
-from schemas.errors import RetryableError, TerminalError
+from schemas.errors import TerminalError
 from schemas.frames import CancelledBy
-from workers.agent import AgentTurn, Reply
-from workers.answer import json_bytes
-from workers.builder import describe
-from workers.canonical import canonical, plain
+from workers import outcome
+from workers.agent import AgentTurn
 from workers.context import Context
 from workers.emitter import CallLater, Handle
 from workers.job import Job, TurnLink, TurnLost
@@ -34,7 +31,6 @@ log = logging.getLogger(__name__)
 Done = Callable[[Result], None]
 # A wall clock may step: a deadline is looked at again at least this often.
 _LOOK_AGAIN_S = 30.0
-_MESSAGE_CHARS = 500
 _NONE: Mapping[str, JsonValue] = MappingProxyType({})
 
 
@@ -99,7 +95,6 @@ class RunningTurn:
         "_job",
         "_over",
         "_progress",
-        "_started_ns",
         "_stop",
         "_stray",
         "_task",
@@ -115,7 +110,6 @@ class RunningTurn:
         self._stray = False
         self._stop: CancelledBy | Literal["deadline"] | None = None
         self._timer: Handle | None = None
-        self._started_ns = time.perf_counter_ns()
         self._progress = Progress(job, executor.services.clock_ms)
         turn = job.turn
         if turn.deadline_ms <= executor.services.clock_ms():
@@ -199,7 +193,7 @@ class RunningTurn:
             log.warning("the agent swallowed its cancellation", extra=self._names())
             self._finish_stopped()
         else:
-            self._finish(lambda: self._completed(reply))
+            self._finish(lambda: outcome.completed(self._progress, reply))
 
     def _raised(self, error: BaseException) -> None:
         if self._over or self._progress.lost or isinstance(error, TurnLost):
@@ -209,61 +203,16 @@ class RunningTurn:
         elif isinstance(error, asyncio.CancelledError) and self._task is not None and self._task.cancelling():
             self._close()  # the loop is being closed: nobody decided anything about this turn
         else:
-            self._finish(lambda: self._error_result(error))
-
-    def _error_result(self, error: BaseException) -> Result:
-        error = self._progress.fault or _typed(error)
-        if isinstance(error, RetryableError | TerminalError):
-            return self._failed(error.code, str(error) or error.code.value)
-        log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=self._names())
-        return self._failed(Code.AGENT_ERROR, describe(error))
-
-    def _completed(self, reply: object) -> Result:
-        progress = self._progress
-        given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
-        if not isinstance(given, Reply):
-            raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
-        progress.settle()
-        data = plain(given.data, "data") if given.data is not None else None
-        text = progress.answer.finish(given.text)
-        if not text and data is None:
-            raise TerminalError(Code.AGENT_ERROR, "the agent returned nothing: no text, no data, and showed none")
-        self._check_size(text, data)
-        items = progress.answer.items(progress.clock_ms(), partial=False)
-        result = Result("completed", text=text, messages=items, history=items, finish=given.finish, data=data)
-        return self._counted(result)
-
-    def _check_size(self, text: str, data: JsonValue) -> None:
-        most = self._job.max_reply_bytes
-        data_bytes = 0 if data is None else len(canonical(data, "data").encode())
-        if 6 * len(text) + data_bytes > most and (bytes_ := json_bytes(text) + data_bytes) > most:
-            raise TerminalError(Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON, at most {most} are delivered")
-
-    def _failed(self, code: Code, message: str) -> Result:
-        return self._counted(self._kept(Result("failed", code=code, message=message[:_MESSAGE_CHARS])))
+            self._finish(lambda: outcome.raised(self._progress, error, self._names()))
 
     def _finish_stopped(self) -> None:
         if self._stop == "deadline":
             when = "while the agent ran" if self._entered else "before the agent began"
-            self._finish(lambda: self._failed(Code.DEADLINE_EXCEEDED, f"the deadline passed {when}"))
+            message = f"the deadline passed {when}"
+            self._finish(lambda: outcome.failed(self._progress, Code.DEADLINE_EXCEEDED, message))
         else:
             by = self._stop
-            self._finish(lambda: self._counted(self._kept(Result("cancelled", by=by))))
-
-    def _kept(self, result: Result) -> Result:
-        answer = self._progress.answer
-        result.text = answer.keep()
-        result.messages = result.history = answer.items(self._progress.clock_ms(), partial=True)
-        return result
-
-    def _counted(self, result: Result) -> Result:
-        progress = self._progress
-        result.usage = progress.usage
-        result.model_us = progress.model_us
-        result.agent_us = max((time.perf_counter_ns() - self._started_ns) // 1000 - progress.model_us, 0)
-        result.model_calls = progress.model_calls
-        result.retries = progress.retries
-        return result
+            self._finish(lambda: outcome.cancelled(self._progress, by))
 
     def _finish(self, make: Callable[[], Result]) -> None:
         if self._over:
@@ -283,7 +232,7 @@ class RunningTurn:
         try:
             return make()
         except TerminalError as error:
-            return self._failed(error.code, str(error))
+            return outcome.failed(self._progress, error.code, str(error))
         except Exception:
             log.exception("a turn's result could not be made", extra=self._names())
             return Result("failed", code=Code.INTERNAL, message="an error of ours; the worker's log has it")
@@ -321,14 +270,6 @@ class RunningTurn:
     def _names(self) -> dict[str, object]:
         turn = self._job.turn
         return {"session": self._job.info.session, "turn": turn.turn, "attempt": turn.attempt}
-
-
-def _typed(error: BaseException) -> BaseException:
-    """Of a group (tasks that an agent ran side by side) the first typed error, else the first one."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [_typed(leaf) for leaf in error.exceptions]
-    return next((leaf for leaf in leaves if isinstance(leaf, RetryableError | TerminalError)), leaves[0])
 
 
 def _turn_of(job: Job) -> AgentTurn:

@@ -6,6 +6,7 @@ numbered in the order in which they begin, so that a replay meets them under the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from pydantic import JsonValue
@@ -27,6 +28,7 @@ class Progress:
         "_next",
         "_usage",
         "answer",
+        "began_ns",
         "clock_ms",
         "closed",
         "fault",
@@ -39,6 +41,7 @@ class Progress:
 
     def __init__(self, job: Job, clock_ms: Callable[[], int]) -> None:
         turn = job.turn
+        self.began_ns = time.perf_counter_ns()
         self.job = job
         self.clock_ms = clock_ms
         self.answer = Answer(turn.turn, job.emitter, job.max_reply_bytes)

@@ -1,0 +1,88 @@
+"""What a turn's end amounts to: what the agent returned or raised, as a result. Knows no task, no timer, no frame."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from schemas.codes import Code
+from schemas.errors import RetryableError, TerminalError
+from schemas.frames import CancelledBy
+from workers.agent import Reply
+from workers.answer import json_bytes
+from workers.builder import describe
+from workers.canonical import canonical, plain
+from workers.progress import Progress
+from workers.result import Result
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_CHARS = 500
+
+
+def completed(progress: Progress, reply: object) -> Result:
+    """The agent returned. Raises TerminalError where that is no answer, or too large a one."""
+    given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
+    if not isinstance(given, Reply):
+        raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
+    progress.settle()
+    data = plain(given.data, "data") if given.data is not None else None
+    text = progress.answer.finish(given.text)
+    if not text and data is None:
+        raise TerminalError(Code.AGENT_ERROR, "the agent returned nothing: no text, no data, and showed none")
+    _check_size(text, data, progress.job.max_reply_bytes)
+    items = progress.answer.items(progress.clock_ms(), partial=False)
+    result = Result("completed", text=text, messages=items, history=items, finish=given.finish, data=data)
+    return _counted(progress, result)
+
+
+def cancelled(progress: Progress, by: CancelledBy | None) -> Result:
+    """Somebody ended the turn: what was shown is kept."""
+    return _counted(progress, _kept(progress, Result("cancelled", by=by)))
+
+
+def failed(progress: Progress, code: Code, message: str) -> Result:
+    """The turn cannot go on: what was shown is kept."""
+    return _counted(progress, _kept(progress, Result("failed", code=code, message=message[:_MESSAGE_CHARS])))
+
+
+def raised(progress: Progress, error: BaseException, names: Mapping[str, object]) -> Result:
+    """The agent raised: typed errors keep their code; of others the type and the first line are told, the stack is
+    logged (with `names`)."""
+    error = progress.fault or _typed(error)
+    if isinstance(error, RetryableError | TerminalError):
+        return failed(progress, error.code, str(error) or error.code.value)
+    log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=dict(names))
+    return failed(progress, Code.AGENT_ERROR, describe(error))
+
+
+def _typed(error: BaseException) -> BaseException:
+    """Of a group (tasks that an agent ran side by side) the first typed error, else the first one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_typed(leaf) for leaf in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, RetryableError | TerminalError)), leaves[0])
+
+
+def _check_size(text: str, data: JsonValue, most: int) -> None:
+    data_bytes = 0 if data is None else len(canonical(data, "data").encode())
+    if 6 * len(text) + data_bytes > most and (bytes_ := json_bytes(text) + data_bytes) > most:
+        raise TerminalError(Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON, at most {most} are delivered")
+
+
+def _kept(progress: Progress, result: Result) -> Result:
+    result.text = progress.answer.keep()
+    result.messages = result.history = progress.answer.items(progress.clock_ms(), partial=True)
+    return result
+
+
+def _counted(progress: Progress, result: Result) -> Result:
+    result.usage = progress.usage
+    result.model_us = progress.model_us
+    result.agent_us = max((time.perf_counter_ns() - progress.began_ns) // 1000 - progress.model_us, 0)
+    result.model_calls = progress.model_calls
+    result.retries = progress.retries
+    return result
