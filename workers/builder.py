@@ -11,7 +11,7 @@ from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from workers.agent import Agent, AgentSpec, RegistrationError, SessionInfo, check_signature
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger("fleet.worker")
 
 
 class Builder:
@@ -42,7 +42,7 @@ class Builder:
                 Code.AGENT_ERROR, f"agent {spec.name} could not be built within {self.limit_s:g} s"
             ) from None
         except BaseException as error:
-            log.exception("agent %s could not be built", spec.name, extra={"session": session.session})
+            _log.exception("agent %s could not be built", spec.name, extra={"session": session.session})
             raise TerminalError(Code.AGENT_ERROR, f"agent {spec.name} could not be built: {describe(error)}") from error
 
     def _check(self, spec: AgentSpec, agent: object) -> None:

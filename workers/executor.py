@@ -26,7 +26,7 @@ from workers.progress import Progress
 from workers.result import Result
 from workers.services import Services
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger("fleet.worker")
 
 Done = Callable[[Result], None]
 # A wall clock may step: a deadline is looked at again at least this often.
@@ -71,7 +71,7 @@ class Executor:
 
     def fail(self, error: BaseException) -> None:
         """`done` raised."""
-        log.critical("a turn's result could not be handed over", exc_info=error)
+        _log.critical("a turn's result could not be handed over", exc_info=error)
         if self._fatal is not None:
             self._fatal(error)
 
@@ -168,7 +168,7 @@ class RunningTurn:
         if self._entered and self._task is not None:
             self._stray = True
             self._executor.strays += 1
-            log.warning("the agent does not stop; its turn ends without it", extra=self._names())
+            _log.warning("the agent does not stop; its turn ends without it", extra=self._names())
             self._task.cancel()
         if not self._over:
             self._finish_stopped()
@@ -190,7 +190,7 @@ class RunningTurn:
         if self._over or self._progress.lost:
             self._ended_late()
         elif self._stop is not None:
-            log.warning("the agent swallowed its cancellation", extra=self._names())
+            _log.warning("the agent swallowed its cancellation", extra=self._names())
             self._finish_stopped()
         else:
             self._finish(lambda: outcome.completed(self._progress, reply))
@@ -234,7 +234,7 @@ class RunningTurn:
         except TerminalError as error:
             return outcome.failed(self._progress, error.code, str(error))
         except Exception:
-            log.exception("a turn's result could not be made", extra=self._names())
+            _log.exception("a turn's result could not be made", extra=self._names())
             return Result("failed", code=Code.INTERNAL, message="an error of ours; the worker's log has it")
 
     def _close(self) -> None:
@@ -248,7 +248,7 @@ class RunningTurn:
         if not self._over:
             self._close()
         if error is not None and not isinstance(error, asyncio.CancelledError | TurnLost):
-            log.info("an agent raised after its turn was over", exc_info=error, extra=self._names())
+            _log.info("an agent raised after its turn was over", exc_info=error, extra=self._names())
 
     def _left(self) -> None:
         """The task is gone."""

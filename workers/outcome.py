@@ -18,7 +18,7 @@ from workers.canonical import canonical, plain
 from workers.progress import Progress
 from workers.result import Result
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger("fleet.worker")
 
 _MESSAGE_CHARS = 500
 
@@ -55,7 +55,7 @@ def raised(progress: Progress, error: BaseException, names: Mapping[str, object]
     error = progress.fault or _typed(error)
     if isinstance(error, RetryableError | TerminalError):
         return failed(progress, error.code, str(error) or error.code.value)
-    log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=dict(names))
+    _log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=dict(names))
     return failed(progress, Code.AGENT_ERROR, describe(error))
 
 
