@@ -12,7 +12,7 @@ from tests.support.gateway_house import Client, House, Json, Served, house
 __all__ = ["house"]
 TERMINAL = {"completed", "failed", "cancelled"}
 SEED = 20_261
-TURNS = 40
+TURNS = 25
 
 
 @dataclass
