@@ -233,7 +233,7 @@ class RunningTurn:
             return make()
         except TerminalError as error:
             return outcome.failed(self._progress, error.code, str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged, and the turn fails typed
             _log.exception("a turn's result could not be made", extra=self._names())
             return Result("failed", code=Code.INTERNAL, message="an error of ours; the worker's log has it")
 
