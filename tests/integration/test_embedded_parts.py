@@ -140,7 +140,7 @@ async def test_the_living_members_of_the_group_go_on_after_its_leader_was_killed
             await other.start()
             assert len(other.assignment()) == 6
             leader.kill()
-            leader.communicate()
+            leader.wait()
             await regroup(settings)
             async with asyncio.timeout(6):
                 while len(other.assignment()) != 12:
