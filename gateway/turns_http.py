@@ -26,6 +26,7 @@ from schemas.codes import Code
 from schemas.control import ApproveControl, CancelControl, Control, SteerControl
 from schemas.errors import Refusal
 from schemas.ids import OpId, mint
+from schemas.receipt import RECEIPT
 
 
 class CancelRequest(Frozen):
@@ -154,7 +155,8 @@ def _shown(session: str, facts: TurnFacts, view: TurnView | None) -> dict[str, A
     shown["input"] = shown["result"] = shown["receipt"] = None
     if view is not None:
         shown["input"] = view.input.model_dump(mode="json", exclude_defaults=True) if view.input is not None else None
-        shown["receipt"] = view.receipt.model_dump(mode="json", exclude_none=True) if view.receipt is not None else None
+        receipt = view.receipt
+        shown["receipt"] = RECEIPT.dump_python(receipt, mode="json", exclude_none=True) if receipt is not None else None
         shown["began_ms"], shown["deadline_ms"], shown["into"] = view.began_ms, view.deadline_ms, view.into
     if facts.terminal is not None:
         shown["result"] = orjson.loads(facts.terminal.raw)

@@ -101,6 +101,7 @@ async def test_history_turns_and_lists_say_what_happened(served: Served) -> None
     assert len(first["items"]) == 4
     assert rest["next"] is None
     assert (turn["state"], turn["input"]["text"], turn["result"]["text"]) == ("completed", "hi 3", "hi 3")
+    assert (turn["receipt"]["outcome"], turn["receipt"]["agent"]) == ("completed", "stub")
     assert (unseen["state"], unseen["result"]) == ("unseen", None)
     assert (session["turns"], session["agent"], session["agent_version"]) == (5, "stub", "1")
     assert session["expires_ms"] > session["last_ms"]

@@ -29,6 +29,7 @@ from schemas.frames import Ack, AckState, Cancelled, Completed, Delta, Frame, Re
 from schemas.history import HistoryItem
 from schemas.ids import message_id, session_key
 from schemas.parts import TextPart
+from schemas.receipt import Receipt
 from schemas.turn import digest
 
 
@@ -154,8 +155,18 @@ class StubWorker:
         state = (await load(self._store, s)).state
         item = answered(turn.id, text)
         raw = encode(over)
+        receipt = Receipt(
+            tenant=turn.turn.tenant, session=turn.session, turn=turn.id, user=turn.turn.user, agent="stub",
+            outcome=over.type, attempt=1, at_ms=now_ms(),
+        )  # fmt: skip
         finish = Finish(
-            at_ms=now_ms(), turn=turn.id, attempt=1, outcome=over.type, history=(item,), frames=(raw.decode(),)
+            at_ms=now_ms(),
+            turn=turn.id,
+            attempt=1,
+            outcome=over.type,
+            history=(item,),
+            frames=(raw.decode(),),
+            receipt=receipt,
         )
         await self._append(s, state.version + 1, finish)
         self._frame(turn, over)
