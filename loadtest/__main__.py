@@ -29,16 +29,19 @@ from loadtest.wheel import Wheel
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Exit codes: 0 done (targets missed or not), 1 an answer was wrong or a part failed,
-    2 usage, 130 interrupted."""
+    2 usage, 130 interrupted (Ctrl-C or SIGTERM; what was started is ended)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     asked = _parser().parse_args(given or ["short"])
     try:
         return int(uvloop.run(asked.run(asked)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
 
 
 async def _load(asked: argparse.Namespace) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     plan = Plan(seed=asked.seed, repetitions=asked.repetitions, scale=asked.scale)
     started, begun_s, described = datetime.now(UTC), time.monotonic(), machine.describe() | {"kafka": asked.kafka}
     outcomes = []
