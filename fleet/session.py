@@ -66,7 +66,7 @@ def describe(tenant: str, session: str, state: State) -> dict[str, Any]:
         "opened_ms": opened.at_ms,
         "last_ms": state.last_ms,
         "history": [item.model_dump(mode="json", exclude_defaults=True) for item in state.history],
-        "ended": [item.model_dump(mode="json", include={"turn", "outcome", "version"}) for item in state.over],
+        "ended": [{"turn": one.turn, "outcome": one.outcome, "version": one.version} for one in state.over],
     }
 
 
