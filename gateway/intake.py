@@ -126,18 +126,20 @@ class Intake:
             self.withdraw(submission, reader)
 
     def _release(self, submission: Submission, reader: Reader, accepted: Event) -> None:
-        """No frame comes twice on one connection, also where it sends the same turn again."""
+        """No frame comes twice on one connection, also where it sends the same turn again. Of a turn that is over the
+        end is not told from memory: the worker says it again, or refuses other content under a known id."""
         seen = reader.position(submission.session, submission.turn)
         if seen is None or seen < accepted.position:
             reader.start_at(submission.session, submission.turn, accepted.position)
         log = self._router.ring.get(submission.key)
-        replay = catch_up(log) if log is not None else []
+        replay = catch_up(log) if log is not None and log.terminal is None else []
         self._router.spread(accepted)
-        reader.release(submission.session, submission.turn, replay)
-        if log is not None and log.terminal is not None:
-            self.withdraw(submission, reader)
-        for event in submission.early:
-            self._refused(submission, reader, event)
+        if not any(self._refused(submission, reader, event) for event in submission.early):
+            reader.release(submission.session, submission.turn, replay)
+        elif submission.again:
+            reader.release(submission.session, submission.turn)
+        else:
+            reader.drop(submission.session, submission.turn)
 
     def _refused(self, submission: Submission, reader: Reader, event: Event) -> bool:
         """Whether `event` refuses this very record; then it is passed on and the turn is not followed any more."""
@@ -146,6 +148,7 @@ class Intake:
             return False
         if event.place != (submission.position.partition, submission.position.offset):
             return False
-        self._router.leave(reader, submission.session, submission.turn)
+        if not submission.again:
+            self._router.leave(reader, submission.session, submission.turn)
         reader.answer(event)
         return True

@@ -41,6 +41,8 @@ class Router:
         """Keep a frame of a turn and hand it to whoever follows the turn or its session, unless it is old."""
         if not self.ring.add(event):
             self._metrics.skipped.labels("repeated").inc()
+            if event.terminal:
+                self._tell_again(event)
             return
         key = event.key
         followers = self._turns.get(key, ())
@@ -53,10 +55,19 @@ class Router:
         if event.terminal:
             self._end(event, watchers[0].user if watchers else None)
 
-    def _end(self, event: Event, watcher: str | None) -> None:
+    def _tell_again(self, event: Event) -> None:
+        """The end of a turn was published again for whoever sent the turn again; the others have it."""
+        for reader in list(self._turns.get(event.key, ())):
+            reader.offer(event)
+        self._forget(event)
+
+    def _forget(self, event: Event) -> None:
         for reader in self._turns.pop(event.key, ()):
             reader.follows.discard((event.session, event.turn))
         self._refusals.pop(event.key, None)
+
+    def _end(self, event: Event, watcher: str | None) -> None:
+        self._forget(event)
         log = self.ring.get(event.key)
         if log is not None and log.began_s is not None:
             self._metrics.turn_seconds.observe(time.monotonic() - log.began_s)

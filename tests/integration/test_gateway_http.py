@@ -85,6 +85,16 @@ async def test_a_refused_turn_answers_with_its_code(served: Served) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_other_content_under_a_known_turn_is_a_conflict(served: Served) -> None:
+    async with served.http() as http:
+        once = await http.post("/v1/sessions/s1/turns?wait_s=5", json={"text": "once", "turn": "t1"})
+        twice = await http.post("/v1/sessions/s1/turns?wait_s=5", json={"text": "twice", "turn": "t1"})
+        again = await http.post("/v1/sessions/s1/turns?wait_s=5", json={"text": "once", "turn": "t1"})
+
+    assert (twice.status_code, twice.json()["code"], twice.json()["turn"]) == (409, "conflict", "t1")
+    assert again.json() == once.json()
+
+
 async def test_history_turns_and_lists_say_what_happened(served: Served) -> None:
     async with served.http() as http:
         for number in range(5):

@@ -98,6 +98,9 @@ class StubWorker:
         state = (await load(self._store, s)).state
         ended = state.ended(turn.id)
         if ended is not None:
+            if ended.digest != digest(turn.turn):
+                self._refuse(record, Code.CONFLICT, "known with other content")
+                return
             row = await self._store.journal.row(s, ended.version)
             assert row is not None
             self._publish(turn.session, row.frames[0].encode(), turn.reply_to)
