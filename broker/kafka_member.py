@@ -18,6 +18,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSession
 from broker.handover import Handover
 from broker.hints import Hints
 from broker.kafka_connect import client_options, close_consumer, in_time
+from broker.kafka_identity import keep_member_id
 from broker.kafka_pace import pace
 from broker.port import Assignment, BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
@@ -82,6 +83,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         pace(self._consumer)
         await in_time(self._settings, self._consumer.start())
+        keep_member_id(self._consumer)
         self._consumer.subscribe(list(self._topics), listener=self)
         self._tasks = [
             asyncio.create_task(self._guarded(self._poll()), name="poll"),
