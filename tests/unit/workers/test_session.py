@@ -355,6 +355,19 @@ class TestDelete:
         desk.acknowledge()
         assert isinstance(desk.questions[0], fx.Prove)
 
+    def test_publishes_first_what_a_dead_owner_may_have_left_unpublished(self) -> None:
+        log = Log()
+        dead = Desk(log, auto=False)
+        dead.turn("t1")
+        dead.answer()
+        dead.answer()
+        dead.finish("the answer")
+        dead.answer()  # finish is in; the worker dies before its frame is out
+        owner = Desk(log)
+        owner.control(DeleteControl(op="d", user="u"))
+        assert owner.outcomes() == {"t1": "completed"}
+        assert owner.acks == [("d", "applied")]
+
     def test_of_nothing_is_unknown_after_a_look(self) -> None:
         desk = Desk()
         desk.control(DeleteControl(op="d", user="u"))
