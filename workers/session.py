@@ -596,7 +596,7 @@ class Session:
         elif isinstance(entry, ControlNote):
             self._reply(self._ops.popleft(), "held", entry.turn, out, now_ms)
         elif isinstance(entry, Close):
-            self._after_close(entry, out)
+            self._after_close(entry, out, now_ms)
 
     def _after_claim(self, entry: Claim, out: list[Effect]) -> None:
         if self._mail and self._mail[0].id == entry.turn:
@@ -622,7 +622,7 @@ class Session:
     def _gave_up(self, entry: Finish) -> bool:
         return '"code":"poison"' in entry.frames[0]
 
-    def _after_close(self, entry: Close, out: list[Effect]) -> None:
+    def _after_close(self, entry: Close, out: list[Effect], now_ms: int) -> None:
         if self._running is not None:
             out.append(Abandon())
         self._running, self._result, self._stopping = None, None, None
@@ -630,6 +630,9 @@ class Session:
         self._give_slot_back(out)
         for turn, frame in zip(entry.ended, entry.frames, strict=True):
             self._publish(turn, frame, out)
+        for op in self._cancels:  # of the turn that ran: the CLOSE cancelled it
+            self._answer(op, "applied", entry.ended[0], out, now_ms)
+        self._cancels.clear()
         if entry.reason == "delete":
             self._settles.extend((mail, "delete", "", None) for mail in self._mail)
             self._mail.clear()

@@ -329,6 +329,15 @@ class TestDelete:
         assert sorted(desk.marked) == [0, 1, offset]
         assert desk.session.idle
 
+    def test_answers_a_cancel_of_the_turn_that_it_ends(self) -> None:
+        desk = Desk()
+        first = desk.turn("t1")
+        second = desk.control(cancel("t1"))
+        third = desk.control(DeleteControl(op="d", user="u"))
+        assert desk.acks == [("c1", "applied"), ("d", "applied")]
+        assert sorted(desk.marked) == [first, second, third]
+        assert desk.outcomes() == {"t1": "cancelled"}
+
     def test_is_marked_only_after_the_content_is_gone(self) -> None:
         desk = Desk()
         desk.turn("t1")
