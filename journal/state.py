@@ -184,8 +184,8 @@ def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
 
 def user_item(turn: OpenTurn) -> HistoryItem:
     """The user's message as it joins the history."""
-    parts: tuple[Part, ...] = (TextPart(text=turn.input.text),) if turn.input.text else ()
-    return HistoryItem(
+    parts: tuple[Part, ...] = (TextPart.trusted(text=turn.input.text),) if turn.input.text else ()
+    return HistoryItem.trusted(
         id=message_id(turn.turn, 0), turn=turn.turn, role="user", parts=parts + turn.input.parts, at_ms=turn.began_ms
     )
 

@@ -40,4 +40,5 @@ class HistoryItem(Frozen):
 
 def said(item: str, *, turn: str, role: Role, text: str, at_ms: int) -> HistoryItem:
     """A plain text message; `item` is its id."""
-    return HistoryItem(id=item, turn=turn, role=role, parts=(TextPart(text=text),), at_ms=at_ms)
+    part = TextPart.trusted(text=text)
+    return HistoryItem.trusted(id=item, turn=turn, role=role, parts=(part,), at_ms=at_ms)

@@ -35,7 +35,7 @@ def finish_unrun(key: str, state: State, result: Result, *, now_ms: int, op: str
 def _finish(key: str, state: State, result: Result, *, frame: Terminal, op: str | None, claim: Claim | None) -> Finish:
     turn = state.open
     assert turn is not None
-    return Finish(
+    return Finish.trusted(
         at_ms=frame.at_ms,
         turn=turn.turn,
         attempt=turn.attempt,
@@ -53,7 +53,7 @@ def _finish(key: str, state: State, result: Result, *, frame: Terminal, op: str 
 def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> Terminal:
     tenant, session = split_key(key)
     if result.outcome == "completed":
-        return Completed(
+        return Completed.trusted(
             session=session,
             turn=turn.turn,
             attempt=turn.attempt,

@@ -481,7 +481,7 @@ class Session:
                 agent_version=terms.version,
                 if_busy=turn.if_busy or "enqueue",
             )
-        return Claim(
+        return Claim.trusted(
             at_ms=now_ms,
             turn=record.id,
             attempt=1,
