@@ -16,7 +16,7 @@ from aiokafka.helpers import create_ssl_context
 from broker.port import BrokerUnavailable
 from schemas.settings import KafkaSettings
 
-START_TIMEOUT_S = 9.0
+START_TIMEOUT_S = 6.0
 REQUEST_TIMEOUT_MS = 9_000
 RETRY_BACKOFF_MS = 100
 

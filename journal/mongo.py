@@ -27,7 +27,7 @@ from schemas.settings import MongoSettings
 
 Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
-_START_S = 8.0  # start() answers within 10 s: this for finding a primary, the rest for saying why there is none
+_START_S = 5.5  # start() answers within 10 s of the process: this for finding a primary, the rest for saying why not
 _PROBE_S = 1.5
 _PING_MS = 2_000
 _REPLICA_SET = (
