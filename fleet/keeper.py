@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from fleet.part import CannotStart, Part, Run, describe
+from fleet.part import CannotStart, Part, PartFailed, Run, describe
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 HEALTHY_S = 20.0
 BEREAVED_S = 5.0
+STUCK_S = 20.0
 
 
 class Keeper:
@@ -70,6 +71,17 @@ class Keeper:
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             run = await self._again()
 
+    async def _ready_at_last(self, run: Run) -> None:
+        """Wait as long as it lives; whom its death concerned is told again while it does not get ready: they may have
+        missed it, and hold up the group that it wants to join."""
+        while True:
+            try:
+                return await run.until_ready(timeout_s=STUCK_S)
+            except PartFailed:
+                if run.ended:
+                    raise
+            await self._tell()
+
     async def _tell(self) -> None:
         """Others must know of the death, if they can be told."""
         try:
@@ -85,7 +97,7 @@ class Keeper:
         self.restarts += 1
         self._changed()
         try:
-            await run.until_ready(timeout_s=None)
+            await self._ready_at_last(run)
         except CannotStart as failure:
             self._say(f"{failure.text}; trying again")
             await run.stop()

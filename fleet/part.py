@@ -103,8 +103,8 @@ class Run:
     def ended(self) -> bool:
         return self._process.returncode is not None
 
-    async def until_ready(self, *, timeout_s: float | None) -> None:
-        """Wait until it is ready and prepared; None: as long as it lives. Raises PartFailed; it may then still run."""
+    async def until_ready(self, *, timeout_s: float) -> None:
+        """Wait until it is ready and prepared. Raises PartFailed; it may then still run."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not await self.part.ready():

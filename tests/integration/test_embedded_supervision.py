@@ -90,6 +90,29 @@ async def test_a_part_that_ends_is_started_again_and_prepared_again(tmp_path: Pa
         assert "is back" in said[1]
 
 
+async def test_a_restarted_part_that_is_slow_is_left_alone_and_others_are_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    slow = False
+
+    async def bereaved() -> None:
+        told.append(1)
+
+    async def ready() -> bool:
+        return not slow
+
+    monkeypatch.setattr("fleet.keeper.STUCK_S", 0.3)
+    async with kept(part(tmp_path, forever(tmp_path), bereaved=bereaved, ready=ready), tmp_path) as (keeper, _):
+        await keeper.start()
+        assert keeper.run is not None
+        first, slow = keeper.run.pid, True
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len(told) >= 3)
+        assert keeper.restarts == 1
+        assert not keeper.run.ended
+
+
 async def test_a_part_that_ends_before_it_is_ready_says_why_with_its_last_lines(tmp_path: Path) -> None:
     body = "print('libcurl.so.4: cannot open shared object file'); raise SystemExit(7)"
     broken = part(tmp_path, body, hints=(("libcurl", "apt-get install libcurl4"),))
