@@ -83,6 +83,7 @@ class Session:
         "_proof",
         "_publishing",
         "_refusals",
+        "_repeats",
         "_result",
         "_rules",
         "_running",
@@ -111,6 +112,7 @@ class Session:
         self._closers: list[Op] = []
         self._held: dict[str, list[Trigger]] = {}
         self._publishing: dict[str, int] = {}
+        self._repeats: set[str] = set()
         self._acked: dict[str, None] = {}
         self._running: str | None = None
         self._steps: deque[Step] = deque()
@@ -211,6 +213,7 @@ class Session:
             self._publishing[turn] = left
             return out
         self._publishing.pop(turn, None)
+        self._repeats.discard(turn)
         self._acked[turn] = None
         if len(self._acked) > _AHEAD_LIMIT:
             self._acked.pop(next(iter(self._acked)))
@@ -328,6 +331,8 @@ class Session:
             return self._settle_next(state, out, now_ms)
         if self._ops:
             return self._obey(self._ops[0], state, out, now_ms)
+        if self._repeats:
+            return False  # a frame that a dead owner left unpublished comes before anything later of the session
         if state.open is not None:
             return self._take_over(state, out, now_ms)
         if self._mail:
@@ -547,6 +552,8 @@ class Session:
     def _merged_claim(self, state: State, now_ms: int) -> Claim | None:
         """The CLAIM of the next waiting turn, where nothing about it needs a second look."""
         if not (self._merge and self._slot and self._mail) or self._ops or self._settles or state.ahead:
+            return None
+        if self._repeats:
             return None
         mail = self._mail[0]
         turn = mail.record.turn
@@ -856,6 +863,7 @@ class Session:
 
     def _republish(self, turn: str, out: list[Effect], to: frozenset[str | None] | None = None) -> None:
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
+        self._repeats.add(turn)
         out.append(Republish(turn, to or self.destinations(turn)))
 
     def _reply(self, op: Op, state: AckState, turn: str | None, out: list[Effect], now_ms: int) -> None:

@@ -548,6 +548,27 @@ class TestTakeOver:
         assert desk.acks == [("c1", "applied")]
 
 
+def test_a_frame_that_a_dead_owner_left_comes_before_anything_later() -> None:
+    log = Log()
+    dead = Desk(log, auto=False)
+    dead.turn("t1")
+    dead.answer()
+    dead.answer()
+    dead.finish("one")
+    dead.answer()  # finish is in; the worker dies before its frame is out
+    owner = Desk(log, auto=False)
+    owner.turn("t1", offset=0)
+    owner.turn("t2", offset=1)
+    while owner.questions:
+        owner.answer()
+    assert [turn for turn, _ in owner.published] == ["t1"]
+    assert owner.started == []
+    owner.acknowledge()
+    while owner.questions:
+        owner.answer()
+    assert owner.started == [("t2", 1)]
+
+
 class TestTwoWorkers:
     def test_the_loser_of_a_finish_publishes_nothing_of_its_own(self) -> None:
         log = Log()
