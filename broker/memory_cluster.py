@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from broker.port import BrokerUnavailable, Headers, Outgoing, Position, TopicState
+from broker.port import BrokerUnavailable, Outgoing, Position, TopicState
+from schemas.codec import Headers
 
 DEFAULT_LIMIT_BYTES = 1_048_576
 

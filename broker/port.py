@@ -9,26 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-Headers = Sequence[tuple[str, bytes]]
+from schemas import codec
+from schemas.codec import Headers
 
 
-class Record(Protocol):
+class Record(codec.Record, Protocol):
     """One record as it was read. aiokafka's own `ConsumerRecord` has this shape and is passed on as it is."""
 
     @property
     def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 class Outgoing(NamedTuple):

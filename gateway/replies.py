@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from broker.port import BrokerUnavailable, Headers, Tail
+from broker.port import BrokerUnavailable, Tail
 from gateway.event import parse_event
 from gateway.metrics import Metrics
 from gateway.publishing import Address
 from gateway.router import Router
+from schemas.codec import Headers
 
 REPLIES = "agent.replies"
 _log = logging.getLogger("gateway.replies")

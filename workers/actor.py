@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from journal.loader import Loaded, load, read_on
 from journal.port import Row, StoreUnavailable, Verdict
 from journal.rows import row_of
-from journal.snapshotting import NOTHING_SAVED, Saved, saved_by, snapshot_due, snapshot_write
 from journal.state import State
 from journal.sweeping import bury_first, too_old
 from journal.turns import terminal_of
@@ -26,6 +25,7 @@ from schemas.errors import Refusal
 from schemas.ids import split_key
 from workers import effects as fx
 from workers.agent import Agent, AgentSpec, SessionInfo
+from workers.archive import Archive
 from workers.emitter import Emitter, FrameIds
 from workers.executor import RunningTurn
 from workers.job import Job, TurnLost
@@ -46,10 +46,10 @@ class Actor:
         "_agent",
         "_append_row",
         "_append_s",
+        "_archive",
         "_emitter",
         "_pending",
         "_run",
-        "_saving",
         "_spec",
         "_start_s",
         "_steps",
@@ -59,17 +59,14 @@ class Actor:
         "key",
         "listed_ms",
         "partition",
-        "saved",
         "session",
-        "tail_bytes",
     )
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         self.key = key
         self.partition = partition
         self.session = Session(key, system.rules, floor=partition.floor)
-        self.saved: Saved = NOTHING_SAVED
-        self.tail_bytes = 0
+        self._archive = Archive()
         self.listed_ms = 0
         self.dead = False
         self._system = system
@@ -82,7 +79,6 @@ class Actor:
         self._pending: Entry | None = None
         self._append_s = 0.0
         self._start_s = 0.0
-        self._saving = False
         self._waited = 0
 
     # ---- facts from outside
@@ -160,7 +156,7 @@ class Actor:
             self._system.spawn(self._collided(), f"collision {self.key}")
 
     def _applied(self, entry: Entry, row: Row) -> None:
-        self.tail_bytes += row.size
+        self._archive.tail_bytes += row.size
         took_s = self._system.clock_s() - self._append_s
         if isinstance(entry, Finish):
             self._finished(entry, took_s)
@@ -215,8 +211,7 @@ class Actor:
         loaded: Loaded | None = await self._patiently(self._fold)
         if self.dead or loaded is None:
             return
-        self.saved = loaded.saved
-        self.tail_bytes = loaded.tail_bytes
+        self._archive.begin(loaded.saved, loaded.tail_bytes)
         self._tell(self.session.loaded(loaded.state, self._system.clock_ms()))
 
     async def _fold(self) -> Loaded:
@@ -269,7 +264,7 @@ class Actor:
     async def _wiped(self) -> None:
         """Unset what the closed session held; the next life builds its own agent."""
         await self._patiently(lambda: wipe(self._system.store, self.key, self._state()))
-        self.saved, self.tail_bytes = NOTHING_SAVED, 0
+        self._archive.begin()
         self._agent = self._spec = None
         if not self.dead:
             self._tell(self.session.wiped(self._system.clock_ms()))
@@ -388,7 +383,9 @@ class Actor:
         self._fail_steps()
         if not self.dead:
             slots = self._system.slots
-            self.session.allow_merge(slots.waiting == 0 and not slots.closed and not self._snapshot_near())
+            self.session.allow_merge(
+                slots.waiting == 0 and not slots.closed and not self._archive.near(self._system.snapshot_bytes)
+            )
             self._tell(self.session.ended(result, self._system.clock_ms()))
 
     def _stop(self, order: fx.Stop) -> None:
@@ -396,6 +393,11 @@ class Actor:
             self._run.stop(order.by)
         else:
             self._ended(Result("cancelled", by=order.by))
+
+    def _show(self, _: fx.Show) -> None:
+        if self._run is not None and self._emitter is not None:
+            turn = self._state().open
+            self._emitter.reset("watch", len(turn.steps) - 1 if turn is not None else -1, self._run.text)
 
     def _abandon(self, _: fx.Abandon) -> None:
         self._drop_run()
@@ -463,27 +465,13 @@ class Actor:
             self.listed_ms = 0 if closed else self._system.clock_ms()
             self._system.list_session(self.key, state)
 
-    def _snapshot_near(self) -> bool:
-        """The next FINISH leaves a state that should be stored: so it carries no CLAIM."""
-        return self.tail_bytes >= max(self._system.snapshot_bytes, self.saved.bytes)
-
     def _snapshot(self) -> None:
         state = self._state()
-        if not self._saving and snapshot_due(state, self.saved, self.tail_bytes, self._system.snapshot_bytes):
-            self._saving = True
-            self._system.spawn(self._save(state, self.tail_bytes), f"snapshot {self.key}")
+        if self._archive.take(state, self._system.snapshot_bytes):
+            self._system.spawn(self._save(state), f"snapshot {self.key}")
 
-    async def _save(self, state: State, covered: int) -> None:
-        snapshot, chunks = snapshot_write(state, self.saved)
-        try:
-            await self._system.store.snapshots.save(self.key, snapshot, chunks)
-        except StoreUnavailable:
-            return
-        finally:
-            self._saving = False
-        if not self.dead and self._state().base == state.base:
-            self.saved = saved_by(snapshot)
-            self.tail_bytes -= covered
+    async def _save(self, state: State) -> None:
+        if await self._archive.write(self._system.store.snapshots, self.key, state):
             self._system.metrics.count("snapshots")
 
     def _state(self) -> State:
@@ -499,6 +487,7 @@ class Actor:
         fx.Wipe: _wipe,
         fx.Start: _start,
         fx.Stop: _stop,
+        fx.Show: _show,
         fx.Abandon: _abandon,
         fx.WantSlot: _want_slot,
         fx.FreeSlot: _free_slot,

@@ -102,6 +102,10 @@ class Abandon(NamedTuple):
     """Drop the running task: it is not ours any more. No answer."""
 
 
+class Show(NamedTuple):
+    """Somebody new watches the running turn: send a `reset` with the answer so far."""
+
+
 class WantSlot(NamedTuple):
     """Queue for a slot. Later: `granted()`."""
 
@@ -165,6 +169,7 @@ Effect = (
     | Start
     | Stop
     | Abandon
+    | Show
     | WantSlot
     | FreeSlot
     | Publish

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from broker.partition import partition_of
-from broker.port import Headers, Outgoing, Publisher, Record
-from schemas.codec import parse_reply_to, reply_to_of
+from broker.port import Outgoing, Publisher, Record
+from schemas.codec import Headers, parse_reply_to, reply_to_of
 from schemas.codes import MEANINGS, Code
 from schemas.dead_letter import DeadLetter
 from schemas.frames import Ack, Refused, encode

@@ -35,6 +35,7 @@ from workers.effects import (
     Refuse,
     Reply,
     Republish,
+    Show,
     Start,
     Stop,
     Trigger,
@@ -795,6 +796,8 @@ class Session:
             return self._deny(op, state, "unknown", out, now_ms)
         if op.trigger.reply_to is not None:
             self._watchers[op.trigger.reply_to] = None
+            if self._running is not None and self._result is None:
+                out.append(Show())
         self._reply(self._ops.popleft(), "applied", getattr(op.record.control, "turn", None), out, now_ms)
         return True
 

@@ -314,6 +314,33 @@ async def test_cancel_stops_a_running_turn_and_keeps_nothing_of_it_twice() -> No
         assert not door.inside
 
 
+async def test_who_begins_to_watch_a_running_turn_is_told_the_answer_so_far() -> None:
+    opened = asyncio.Event()
+
+    @agent(name="slow", version="1")
+    async def slow(turn: AgentTurn, ctx: Context) -> None:
+        ctx.emit("so far ")
+        await opened.wait()
+        ctx.emit("and on")
+
+    async with MemoryFleet(slow, default="slow") as fleet:
+        await fleet.worker()
+        fleet.raw(TURNS, b"s1", b'{"text":"x","turn":"t1"}', headers=(("reply_to", b"0:gw0"),))
+        await fleet.until(lambda: fleet.frames("s1", "delta"))
+        fleet.raw(CONTROL, b"s1", b'{"op":"w","kind":"watch","user":"anonymous"}', headers=(("reply_to", b"3:gw3"),))
+        await fleet.until(lambda: fleet.frames("s1", "reset"))
+        opened.set()
+        await fleet.until(lambda: fleet.terminals())
+        there = [json.loads(record.value or b"") for record in fleet.cluster.log("agent.replies", 3).records]
+        text = ""
+        for frame in there:
+            text = frame["text"] if frame["type"] == "reset" else text + frame.get("text", "")
+            if frame["type"] == "completed":
+                text = text.removesuffix(frame["text"])
+                assert text == frame["text"] == "so far and on"
+        assert "completed" in {frame["type"] for frame in there}
+
+
 async def test_the_store_may_be_gone_for_a_while_and_work_resumes_by_itself() -> None:
     async with MemoryFleet() as fleet:
         worker = await fleet.worker()

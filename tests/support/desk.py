@@ -87,6 +87,7 @@ class Desk:
         self.started: list[tuple[str, int]] = []
         self.stopped: list[str] = []
         self.abandoned = 0
+        self.shown = 0
         self.questions: list[fx.Effect] = []
         self.unacked: list[str] = []
         self.offset = 0
@@ -161,6 +162,8 @@ class Desk:
                     self.do(self.session.granted(self.now_ms))
             case fx.FreeSlot():
                 self.slots += 1
+            case fx.Show():
+                self.shown += 1
             case fx.DeadLetterTurn():
                 pass
             case _:
