@@ -74,7 +74,8 @@ class Listener(Protocol):
     """
 
     def assigned(self, assignment: Assignment) -> None:
-        """A new assignment replaces the whole of the last one. Called for every rebalance, also when nothing moved."""
+        """A new assignment replaces the whole of the last one. Called for every rebalance, also when nothing moved,
+        but not for one that the next rebalance took back before it could be told: then the generation skips."""
 
     def received(self, generation: int, records: Sequence[Record]) -> None:
         """Records in offset order by partition. `record.topic` is the bare name only if the prefix is empty:

@@ -149,7 +149,8 @@ class TestGroupConsumer:
         for recorder in (first, second, third):
             present = 0
             for what, generation in recorder.told:
-                assert generation == present + 1 if what == "assigned" else generation == present
+                # An assignment that the next rebalance took back before anybody could be told is never told.
+                assert generation > present if what == "assigned" else generation == present
                 present = generation
             assert recorder.told[0][0] == "assigned"
         assert len(first.assignments) >= 2
