@@ -99,9 +99,9 @@ class Terminal:
         os.write(self._handle, keys.encode())
 
     def until(self, pattern: str, timeout_s: float = 20.0) -> str:
-        """Read on until the screen matches; what was on it."""
+        """Read on until the screen matches; what was on it up to there. What follows is for the next call."""
         deadline_s = time.monotonic() + timeout_s
-        while not re.search(pattern, self.screen):
+        while (found := re.search(pattern, self.screen)) is None:
             left_s = deadline_s - time.monotonic()
             assert left_s > 0, f"{pattern!r} never came: {self.screen!r}"
             if select.select([self._handle], [], [], left_s)[0]:
@@ -109,7 +109,8 @@ class Terminal:
                     self.screen += os.read(self._handle, 65_536).decode(errors="replace")
                 except OSError:
                     break
-        seen, self.screen = self.screen, ""
+        end = found.end() if found is not None else len(self.screen)
+        seen, self.screen = self.screen[:end], self.screen[end:]
         return seen
 
 
