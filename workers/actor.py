@@ -51,7 +51,6 @@ class Actor:
         "_pending",
         "_run",
         "_spec",
-        "_start_s",
         "_steps",
         "_system",
         "_waited",
@@ -78,7 +77,6 @@ class Actor:
         self._append_row: Row | None = None
         self._pending: Entry | None = None
         self._append_s = 0.0
-        self._start_s = 0.0
         self._waited = 0
 
     # ---- facts from outside
@@ -298,7 +296,6 @@ class Actor:
         """Build the agent where it is not warm, then run it."""
         state = self._state()
         assert state.open is not None
-        self._start_s = self._system.clock_s()
         names: dict[str, object] = {
             "session": split_key(self.key)[1],
             "turn": state.open.turn,

@@ -143,9 +143,8 @@ class Acknowledge(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """A dead letter and a `refused` frame for this record, then its mark."""
+    """A dead letter and a `refused` frame for the trigger's record, then its mark."""
 
-    record: TurnRecord
     trigger: Trigger
     code: Code
     text: str

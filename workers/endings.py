@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from journal.state import OpenTurn, State
 from schemas.codes import MEANINGS, Code
 from schemas.entries import Claim, Close, Finish, Settle
@@ -52,14 +54,17 @@ def _finish(key: str, state: State, result: Result, *, frame: Terminal, op: str 
 
 def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> Terminal:
     tenant, session = split_key(key)
+    place: dict[str, Any] = {
+        "session": session,
+        "turn": turn.turn,
+        "attempt": turn.attempt,
+        "seq": result.seq,
+        "at_ms": now_ms,
+        "tenant": tenant,
+    }
     if result.outcome == "completed":
         return Completed.trusted(
-            session=session,
-            turn=turn.turn,
-            attempt=turn.attempt,
-            seq=result.seq,
-            at_ms=now_ms,
-            tenant=tenant,
+            **place,
             text=result.text,
             messages=result.messages,
             finish=result.finish,
@@ -68,24 +73,14 @@ def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> Terminal:
         )
     if result.outcome == "cancelled":
         return Cancelled(
-            session=session,
-            turn=turn.turn,
-            attempt=turn.attempt,
-            seq=result.seq,
-            at_ms=now_ms,
-            tenant=tenant,
+            **place,
             by=result.by or "user",
             text="" if result.by == "rollback" else result.text,
             usage=result.usage,
         )
     code = result.code or Code.INTERNAL
     return Failed(
-        session=session,
-        turn=turn.turn,
-        attempt=turn.attempt,
-        seq=result.seq,
-        at_ms=now_ms,
-        tenant=tenant,
+        **place,
         code=code,
         message=result.message,
         retry=MEANINGS[code].retry,

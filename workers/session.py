@@ -415,13 +415,13 @@ class Session:
         if code is Code.NOT_FOUND and (state.opened is None or state.opened.user == mail.user):
             self._inbox.append((mail, trigger))
         else:
-            out.append(Refuse(mail.record, trigger, code, text))
+            out.append(Refuse(trigger, code, text))
         return True
 
     def _reject(self, mail: Mail, code: Code, text: str, out: list[Effect]) -> bool:
         """The head of the mailbox may not become a turn of this session: nothing goes into the journal."""
         self._mail.popleft()
-        out.extend(Refuse(mail.record, trigger, code, text) for trigger in self._held.pop(mail.id, ()))
+        out.extend(Refuse(trigger, code, text) for trigger in self._held.pop(mail.id, ()))
         return True
 
     # ---- a turn begins

@@ -153,7 +153,7 @@ class Desk:
             case fx.Reply(ack, trigger):
                 self.acks.append((ack.op, ack.state))
                 self.do(self.session.replied(trigger, self.now_ms))
-            case fx.Refuse(_, trigger, code, _):
+            case fx.Refuse(trigger, code, _):
                 self.refused.append((trigger.record.offset, code.value))
                 self.marked.append(trigger.record.offset)
             case fx.WantSlot():
