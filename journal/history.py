@@ -18,7 +18,10 @@ CHUNK_BYTES = 16_384  # small: what follows the last full chunk is written anew 
 def size_of(item: HistoryItem) -> int:
     """Bytes of an item, about; the same on every worker."""
     total = 64
-    for part in item.parts:
+    parts = item.parts
+    if len(parts) == 1 and type(parts[0]) is TextPart and not item.calls:
+        return total + len(parts[0].text)
+    for part in parts:
         if isinstance(part, TextPart):
             total += len(part.text)
         elif isinstance(part, FilePart):
@@ -62,22 +65,23 @@ class History(Sequence[HistoryItem]):
 
     def extended(self, items: Iterable[HistoryItem]) -> History:
         """A view with `items` at its end; this one stays as it is."""
-        new = History(self._chunk_bytes)
+        new = History.__new__(History)
+        new._chunk_bytes = most = self._chunk_bytes
         newest = 0 < self._length == len(self._items)  # an empty view shares nothing: there is one for all sessions
-        new._items = self._items if newest else self._items[: self._length]
-        new._cuts = self._cuts if newest else self._cuts[: self._sealed]
-        new.size = self.size
-        open_bytes = self._open_bytes
+        new._items = held = self._items if newest else self._items[: self._length]
+        new._cuts = cuts = self._cuts if newest else self._cuts[: self._sealed]
+        size, open_bytes = self.size, self._open_bytes
         for item in items:
-            new._items.append(item)
+            held.append(item)
             bytes_ = size_of(item)
-            new.size += bytes_
+            size += bytes_
             open_bytes += bytes_
-            if open_bytes >= self._chunk_bytes:
-                new._cuts.append(len(new._items))
+            if open_bytes >= most:
+                cuts.append(len(held))
                 open_bytes = 0
-        new._length = len(new._items)
-        new._sealed = len(new._cuts)
+        new.size = size
+        new._length = len(held)
+        new._sealed = len(cuts)
         new._open_bytes = open_bytes
         return new
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from journal.content import has_content, stays
@@ -24,9 +25,9 @@ from schemas.entries import (
     Suspend,
     entry_of,
 )
-from schemas.history import HistoryItem, said
+from schemas.history import HistoryItem, said, whole
 from schemas.ids import message_id
-from schemas.parts import Part, TextPart
+from schemas.parts import Part, plain_text
 from schemas.snapshot import AheadCancel, Chunk, Closed, EndedTurn, SeenOp, Snapshot
 from schemas.turn import TurnInput
 
@@ -67,7 +68,8 @@ class OpenTurn(NamedTuple):
 class State(NamedTuple):
     """A session at `version`; 0: nothing was ever written. `opened` None: no life (never opened, or closed).
 
-    `base`: the version that opened this life. `wiped`: no content is left before the last CLOSE.
+    `base`: the version that opened this life. `ended_turns`: the last ones that are over, by id, oldest first. `wiped`:
+    no content is left before the last CLOSE.
     """
 
     version: int = 0
@@ -77,7 +79,7 @@ class State(NamedTuple):
     history: History = History()
     turns: int = 0
     last_ms: int = 0
-    over: tuple[EndedTurn, ...] = ()
+    ended_turns: Mapping[str, EndedTurn] = MappingProxyType({})
     ops: tuple[SeenOp, ...] = ()
     ahead: tuple[AheadCancel, ...] = ()
     parked: tuple[Park, ...] = ()
@@ -91,10 +93,12 @@ class State(NamedTuple):
 
     def ended(self, turn: str) -> EndedTurn | None:
         """What the state remembers of a turn that is over. None: running, unknown, or forgotten (ask the index)."""
-        for item in reversed(self.over):
-            if item.turn == turn:
-                return item
-        return None
+        return self.ended_turns.get(turn)
+
+    @property
+    def over(self) -> tuple[EndedTurn, ...]:
+        """The turns that are over, as far as they are remembered, oldest first."""
+        return tuple(self.ended_turns.values())
 
     def seen(self, op: str) -> SeenOp | None:
         for item in reversed(self.ops):
@@ -116,12 +120,13 @@ def fold(state: State, version: int, entry: Entry) -> State:
     """The state after `entry`, which is number `version`. Raises FoldError where it cannot follow `state`."""
     if version != state.version + 1:
         raise FoldError(f"version {version} after {state.version}: a gap")
+    last_ms = max(state.last_ms, entry.at_ms)
     state = _FOLDS[type(entry)](state, version, entry)
     op = entry.op_id
-    if op is not None:
-        seen = SeenOp(op=op, turn=_turn_of(entry), version=version)
-        state = state._replace(ops=_ring(state.ops, seen, REMEMBERED_OPS))
-    return state._replace(version=version, last_ms=max(state.last_ms, entry.at_ms))
+    if op is None:
+        return state if state.version == version else state._replace(version=version, last_ms=last_ms)
+    seen = SeenOp(op=op, turn=_turn_of(entry), version=version)
+    return state._replace(version=version, last_ms=last_ms, ops=_ring(state.ops, seen, REMEMBERED_OPS))
 
 
 def fold_rows(state: State, rows: Iterable[Row]) -> State:
@@ -175,7 +180,7 @@ def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
         history=History.of((chunk.items for chunk in chunks), snapshot.items),
         turns=snapshot.turns,
         last_ms=snapshot.last_ms,
-        over=snapshot.over,
+        ended_turns={ended.turn: ended for ended in snapshot.over},
         ops=snapshot.ops,
         ahead=snapshot.ahead,
         closed=snapshot.closed,
@@ -184,10 +189,9 @@ def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
 
 def user_item(turn: OpenTurn) -> HistoryItem:
     """The user's message as it joins the history."""
-    parts: tuple[Part, ...] = (TextPart.trusted(text=turn.input.text),) if turn.input.text else ()
-    return HistoryItem.trusted(
-        id=message_id(turn.turn, 0), turn=turn.turn, role="user", parts=parts + turn.input.parts, at_ms=turn.began_ms
-    )
+    given = turn.input
+    parts: tuple[Part, ...] = (plain_text(given.text), *given.parts) if given.text else given.parts
+    return whole(message_id(turn.turn, 0), turn.turn, "user", parts, turn.began_ms)
 
 
 def _fold_plain(state: State, rows: list[Row]) -> State:
@@ -231,8 +235,12 @@ def _ring(items: tuple[_T, ...], item: _T, size: int) -> tuple[_T, ...]:
     return (*items[1 - size :], item) if len(items) >= size else (*items, item)
 
 
-def _remember(over: tuple[EndedTurn, ...], ended: EndedTurn) -> tuple[EndedTurn, ...]:
-    return _ring(over, ended, REMEMBERED_TURNS)
+def _remember(over: Mapping[str, EndedTurn], ended: EndedTurn) -> dict[str, EndedTurn]:
+    new = dict(over)
+    if len(new) >= REMEMBERED_TURNS:
+        del new[next(iter(new))]
+    new[ended.turn] = ended
+    return new
 
 
 def _open(state: State, version: int, entry: Open) -> State:
@@ -267,6 +275,9 @@ def _claim(state: State, version: int, entry: Claim) -> State:
     brought = entry.input if entry.input is not None else parked.input if parked is not None else None
     if brought is None:
         raise FoldError(f"version {version}: CLAIM of {entry.turn} brings no input")
+    if not (state.parked or state.ahead):
+        began = _opened_turn(entry, version, brought)
+        return _next_state(state, version, entry.at_ms, began, state.history, state.ended_turns)
     return state._replace(
         open=_opened_turn(entry, version, brought),
         turns=state.turns + 1,
@@ -285,19 +296,19 @@ def _given(entry: Claim) -> list[HistoryItem]:
 
 def _opened_turn(entry: Claim, version: int, brought: TurnInput) -> OpenTurn:
     return OpenTurn(
-        turn=entry.turn,
-        attempt=entry.attempt,
-        tries=entry.tries,
-        version=version,
-        worker=entry.worker,
-        user=entry.user,
-        digest=entry.digest,
-        input=brought,
-        position=entry.position,
-        deadline_ms=entry.deadline_ms,
-        reply_to=entry.reply_to,
-        traceparent=entry.traceparent,
-        began_ms=entry.at_ms,
+        entry.turn,
+        entry.attempt,
+        entry.tries,
+        version,
+        entry.worker,
+        entry.user,
+        entry.digest,
+        brought,
+        entry.position,
+        entry.deadline_ms,
+        entry.reply_to,
+        entry.traceparent,
+        entry.at_ms,
     )
 
 
@@ -345,7 +356,7 @@ def _park(state: State, version: int, entry: Park) -> State:
 def _settle(state: State, version: int, entry: Settle) -> State:
     ended = EndedTurn(turn=entry.turn, outcome=entry.outcome, version=version, digest=entry.digest, offset=entry.offset)
     return state._replace(
-        over=_remember(state.over, ended),
+        ended_turns=_remember(state.ended_turns, ended),
         parked=tuple(item for item in state.parked if item.turn != entry.turn) if state.parked else state.parked,
         ahead=_without(state.ahead, entry.turn),
     )
@@ -354,14 +365,44 @@ def _settle(state: State, version: int, entry: Settle) -> State:
 def _finish(state: State, version: int, entry: Finish) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "FINISH")
     said = entry.history if entry.rollback else (user_item(now), *entry.history)
-    ended = EndedTurn(
-        turn=entry.turn, outcome=entry.outcome, version=version, digest=now.digest, offset=now.position.offset
+    over = _remember(
+        state.ended_turns, EndedTurn(entry.turn, entry.outcome, version, now.digest, now.position.offset)
     )
-    over = _remember(state.over, ended)
     for turn in entry.joined:
         over = _remember(over, EndedTurn(turn=turn, outcome="completed", version=version, digest=""))
-    state = state._replace(open=None, history=state.history.extended(said), over=over)
-    return _claim(state, version, entry.claim) if entry.claim is not None else state
+    history = state.history.extended(said)
+    claim = entry.claim
+    if claim is None:
+        return _next_state(state, version, entry.at_ms, None, history, over)
+    if claim.opens is None and claim.input is not None and not (state.parked or state.ahead):  # as it nearly always is
+        return _next_state(state, version, entry.at_ms, _opened_turn(claim, version, claim.input), history, over)
+    return _claim(state._replace(open=None, history=history, ended_turns=over), version, claim)
+
+
+def _next_state(  # noqa: PLR0913, PLR0917 (every turn makes two states: `_replace` costs three times as much)
+    state: State,
+    version: int,
+    at_ms: int,
+    began: OpenTurn | None,
+    history: History,
+    over: Mapping[str, EndedTurn],
+) -> State:
+    """After a FINISH, or a CLAIM of a new turn (`began`), where nothing else changes."""
+    return State(
+        version,
+        state.base,
+        state.opened,
+        began,
+        history,
+        state.turns if began is None else state.turns + 1,
+        max(state.last_ms, at_ms),
+        over,
+        state.ops,
+        state.ahead,
+        state.parked,
+        state.closed,
+        state.wiped,
+    )
 
 
 def _release(state: State, version: int, entry: Release) -> State:
@@ -370,13 +411,13 @@ def _release(state: State, version: int, entry: Release) -> State:
 
 
 def _close(state: State, version: int, entry: Close) -> State:
-    over = state.over
+    over = state.ended_turns
     for turn in entry.ended:
         over = _remember(over, EndedTurn(turn=turn, outcome="cancelled", version=version, digest=""))
     return State(
         version=version,
         last_ms=state.last_ms,
-        over=over,
+        ended_turns=over,
         ops=state.ops,
         ahead=tuple(item for item in state.ahead if item.turn not in entry.ended),
         closed=Closed(version=version, reason=entry.reason, at_ms=entry.at_ms),

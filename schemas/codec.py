@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json
@@ -44,8 +44,7 @@ class Record(Protocol):
     def headers(self) -> Headers: ...
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRecord:
+class TurnRecord(NamedTuple):
     """A decoded turn: `turn.turn` is set. `reply_to` is `<partition>:<gateway incarnation>` or None."""
 
     session: str
@@ -56,8 +55,7 @@ class TurnRecord:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ControlRecord:
+class ControlRecord(NamedTuple):
     """A decoded control op."""
 
     session: str
@@ -92,6 +90,10 @@ class _Meta:
     type: str | None
 
 
+_NO_META = _Meta(())
+_TURN = Turn.__pydantic_validator__
+
+
 def reply_to_of(headers: Headers) -> str | None:
     """Where an answer goes, even if nothing else of the record can be read."""
     return _valid_reply_to(_Meta(headers).reply_to)
@@ -110,10 +112,9 @@ def decode_turn(record: Record, stream: str, limits: Limits = DEFAULT_LIMITS) ->
     _check_type(meta.type, TURN_TYPE)
     turn = parse_turn(value, limits)
     turn_id = turn.turn or _derived_id(meta.id, record)
-    position = Position(
-        stream=stream, partition=record.partition, offset=record.offset, timestamp_ms=max(record.timestamp, 0)
+    return TurnRecord(
+        session, turn, turn_id, _position(stream, record), _valid_reply_to(meta.reply_to), meta.traceparent
     )
-    return TurnRecord(session, turn, turn_id, position, _valid_reply_to(meta.reply_to), meta.traceparent)
 
 
 def decode_control(record: Record, stream: str, limits: Limits = DEFAULT_LIMITS) -> ControlRecord:
@@ -121,21 +122,24 @@ def decode_control(record: Record, stream: str, limits: Limits = DEFAULT_LIMITS)
     session = _session(record.key)
     meta, value = _open(record, limits)
     _check_type(meta.type, CONTROL_TYPE)
-    position = Position(
-        stream=stream, partition=record.partition, offset=record.offset, timestamp_ms=max(record.timestamp, 0)
-    )
-    return ControlRecord(session, parse_control(value), position, _valid_reply_to(meta.reply_to))
+    return ControlRecord(session, parse_control(value), _position(stream, record), _valid_reply_to(meta.reply_to))
+
+
+def _position(stream: str, record: Record) -> Position:
+    timestamp_ms = record.timestamp
+    return Position(stream, record.partition, record.offset, timestamp_ms if timestamp_ms > 0 else 0)
 
 
 def parse_turn(value: bytes | str, limits: Limits = DEFAULT_LIMITS) -> Turn:
     """The JSON of a turn, within the limits and not empty. Raises Refusal."""
     try:
-        turn = Turn.model_validate_json(value)
+        turn = _TURN.validate_json(value)
     except ValidationError as error:
         raise Refusal(Code.BAD_REQUEST, first_error(error)) from None
     except (ValueError, RecursionError) as error:
         raise Refusal(Code.BAD_REQUEST, f"not readable: {error}") from None
-    check_turn(turn, limits)
+    if not (turn.plain and 0 < 4 * len(turn.text) <= limits.content_bytes):
+        check_turn(turn, limits)
     return turn
 
 
@@ -212,7 +216,9 @@ def _headers(kind: str, event_id: str, source: str, now_ms: int, reply_to: str |
     return headers
 
 
+@lru_cache(maxsize=16_384)
 def _session(key: bytes | None) -> str:
+    """The session that a key names; remembered, for every turn asks. Raises Refusal."""
     try:
         session = (key or b"").decode("ascii")
     except UnicodeDecodeError:
@@ -227,7 +233,8 @@ def _open(record: Record, limits: Limits) -> tuple[_Meta, bytes]:
         raise Refusal(Code.BAD_REQUEST, "value: a record without a value")
     if len(record.value) > limits.record_bytes:
         raise Refusal(Code.TOO_LARGE, f"value: {len(record.value)} bytes, at most {limits.record_bytes}")
-    meta = _Meta(record.headers)
+    headers = record.headers
+    meta = _Meta(headers) if headers else _NO_META
     return (meta, _unwrap(record.value, meta)) if meta.structured else (meta, record.value)
 
 

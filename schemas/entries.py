@@ -6,13 +6,15 @@ fields that hold their default; its kind, the turn it introduces, its op and its
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import orjson
+from orjson import Fragment
 from pydantic import Field, JsonValue, TypeAdapter
 
-from schemas.base import Frozen
+from schemas.base import Frozen, without_defaults
 from schemas.frames import CancelledBy, Usage
-from schemas.history import HistoryItem
+from schemas.history import HistoryItem, as_json
 from schemas.receipt import Receipt
 from schemas.turn import IfBusy, TurnInput
 
@@ -241,10 +243,68 @@ KINDS: dict[str, type[_Entry]] = {
 
 def body_of(entry: Entry) -> str:
     """The body as it is stored: JSON text without defaults and without frames."""
-    return entry.__pydantic_serializer__.to_json(entry, exclude_defaults=True).decode()
+    if type(entry) is Finish:
+        return orjson.dumps(_finish_body(entry)).decode()
+    if type(entry) is Claim:
+        return orjson.dumps(_claim_body(entry)).decode()
+    return without_defaults(entry).decode()
 
 
 def entry_of(kind: str, body: str, frames: tuple[str, ...] = ()) -> Entry:
     """The entry of a stored body. Raises ValueError where it is none of ours."""
     entry = KINDS[kind].model_validate_json(body)
     return entry.model_copy(update={"frames": frames}) if frames else entry  # type: ignore[return-value]
+
+
+# The two entries that every turn writes, spelled out: a fifth of what the general way costs, and the same JSON (tested).
+
+
+def _claim_body(claim: Claim) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "at_ms": claim.at_ms,
+        "turn": claim.turn,
+        "attempt": claim.attempt,
+        "tries": claim.tries,
+        "worker": claim.worker,
+        "user": claim.user,
+        "position": (*claim.position,),
+        "digest": claim.digest,
+        "deadline_ms": claim.deadline_ms,
+    }
+    if claim.reply_to is not None:
+        body["reply_to"] = claim.reply_to
+    if claim.traceparent is not None:
+        body["traceparent"] = claim.traceparent
+    given = claim.input
+    if given is not None:
+        body["input"] = {"text": given.text} if given.plain else Fragment(_INPUT.to_json(given, exclude_defaults=True))
+    if claim.opens is not None:
+        body["opens"] = Fragment(without_defaults(claim.opens))
+    return body
+
+
+def _finish_body(finish: Finish) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "at_ms": finish.at_ms,
+        "turn": finish.turn,
+        "attempt": finish.attempt,
+        "outcome": finish.outcome,
+    }
+    if finish.by is not None:
+        body["by"] = finish.by
+    if finish.op is not None:
+        body["op"] = finish.op
+    if finish.history:
+        body["history"] = [as_json(item) for item in finish.history]
+    if finish.rollback:
+        body["rollback"] = True
+    if finish.receipt is not None:
+        body["receipt"] = finish.receipt.as_json()
+    if finish.joined:
+        body["joined"] = finish.joined
+    if finish.claim is not None:
+        body["claim"] = _claim_body(finish.claim)
+    return body
+
+
+_INPUT = TurnInput.__pydantic_serializer__

@@ -51,3 +51,8 @@ Part = Annotated[TextPart | FilePart | DataPart, Field(discriminator="type")]
 def text_of(parts: tuple[Part, ...]) -> str:
     """The text parts, joined."""
     return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def plain_text(text: str) -> TextPart:
+    """A text part whose text is ours."""
+    return TextPart.trusted(type="text", text=text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from orjson import Fragment
 from pydantic import TypeAdapter
 
 from schemas.frames import Usage
@@ -38,5 +40,34 @@ class Receipt:
     model_calls: int = 0
     retries: int = 0
 
+    def as_json(self) -> dict[str, Any]:
+        """What orjson takes for it: without what is zero, empty or unknown."""
+        hops = self.hops
+        said = {
+            "tenant": self.tenant,
+            "session": self.session,
+            "turn": self.turn,
+            "user": self.user,
+            "agent": self.agent,
+            "outcome": self.outcome,
+            "attempt": self.attempt,
+            "at_ms": self.at_ms,
+            "hops": {"queue_us": hops.queue_us, "model_us": hops.model_us, "agent_us": hops.agent_us},
+        }
+        if hops.claim_us:
+            said["hops"]["claim_us"] = hops.claim_us
+        if hops.write_us:
+            said["hops"]["write_us"] = hops.write_us
+        if self.usage:
+            said["usage"] = Fragment(_USAGE.dump_json(self.usage, exclude_none=True))
+        if self.money is not None:
+            said["money"] = self.money
+        if self.model_calls:
+            said["model_calls"] = self.model_calls
+        if self.retries:
+            said["retries"] = self.retries
+        return said
+
 
 RECEIPT: TypeAdapter[Receipt] = TypeAdapter(Receipt)
+_USAGE: TypeAdapter[tuple[Usage, ...]] = TypeAdapter(tuple[Usage, ...])

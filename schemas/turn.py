@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import blake2b
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
@@ -34,6 +34,11 @@ class TurnInput(Frozen):
     tools: tuple[str, ...] | None = None
     history: tuple[GivenItem, ...] | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Nothing but text: what most turns are."""
+        return not (self.parts or self.metadata or self.options or self.tools or self.history)
+
 
 class Turn(TurnInput):
     """The value of a turn record. The smallest valid one is `{"text":"hi"}`."""
@@ -54,9 +59,8 @@ def digest(turn: Turn) -> str:
 
     The deadline and `if_busy` are not part of it: a client's retry carries a new deadline.
     """
-    hasher = hashlib.sha256(turn.user.encode())
-    hasher.update(b"\0" + turn.text.encode())
-    if turn.parts or turn.metadata or turn.options or turn.tools or turn.history or turn.agent:
+    said = f"{turn.user}\0{turn.text}".encode()
+    if turn.agent or not turn.plain:
         rest = (turn.agent, turn.parts, turn.metadata, turn.options, turn.tools, turn.history)
-        hasher.update(b"\0" + _REST.dump_json(rest))
-    return hasher.hexdigest()[:32]
+        said += b"\0" + _REST.dump_json(rest)
+    return blake2b(said, digest_size=16).hexdigest()

@@ -20,7 +20,7 @@ from journal.turns import terminal_of
 from journal.wiping import wipe
 from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
-from schemas.entries import Claim, Close, Entry, Finish, Settle, Step
+from schemas.entries import Claim, Close, Entry, Finish, Open, Settle, Step
 from schemas.errors import Refusal
 from schemas.ids import split_key
 from workers import effects as fx
@@ -29,6 +29,7 @@ from workers.archive import Archive
 from workers.emitter import Emitter, FrameIds
 from workers.executor import RunningTurn
 from workers.job import Job, TurnLost
+from workers.outbox import noted
 from workers.partition import TURNS, Partition
 from workers.result import Result
 from workers.session import Session
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from workers.system import ActorSystem
 
 _RETRY_S = 0.5
+_QUANTUM_S = 0.05  # short turns of one session follow each other this long before its slot goes to whoever waits
 
 
 class Actor:
@@ -47,9 +49,11 @@ class Actor:
         "_append_row",
         "_append_s",
         "_archive",
-        "_emitter",
+        "_claimed",
+        "_known_info",
         "_pending",
         "_run",
+        "_slot_s",
         "_spec",
         "_steps",
         "_system",
@@ -72,11 +76,13 @@ class Actor:
         self._agent: Agent | None = None
         self._spec: AgentSpec | None = None
         self._run: RunningTurn | None = None
-        self._emitter: Emitter | None = None
+        self._known_info: tuple[Open, SessionInfo] | None = None
+        self._claimed = 0
         self._steps: deque[asyncio.Future[None]] = deque()
         self._append_row: Row | None = None
         self._pending: Entry | None = None
         self._append_s = 0.0
+        self._slot_s = 0.0
         self._waited = 0
 
     # ---- facts from outside
@@ -92,6 +98,7 @@ class Actor:
     def slot_granted(self) -> None:
         """Seeker: run now."""
         if not self.dead:
+            self._slot_s = self._system.clock_s()
             self._tell(self.session.granted(self._system.clock_ms()))
 
     async def append_step(self, step: Step) -> None:
@@ -116,13 +123,14 @@ class Actor:
     # ---- carrying out
 
     def _tell(self, orders: list[fx.Effect]) -> None:
+        acts = self._ACTS
         for order in orders:
-            self._ACTS[type(order)](self, order)
-        waiting = self.session.waiting
-        if waiting != self._waited:
+            acts[type(order)](self, order)
+        session = self.session
+        if (waiting := len(session.mail) + len(session.inbox)) != self._waited:
             self._system.waiting_changed(self.partition, waiting - self._waited)
             self._waited = waiting
-        if self.session.idle and not self.dead:
+        if session.running is None and not waiting and session.idle and not self.dead:
             self._system.rest(self)
 
     @property
@@ -166,8 +174,10 @@ class Actor:
                 durable.set_result(None)
         elif isinstance(entry, Settle):
             self._system.metrics.count("turns", entry.outcome)
-        orders = self.session.applied(self._system.clock_ms())
-        self._list(closed=isinstance(entry, Close))
+        now_ms = self._system.clock_ms()
+        orders = self.session.applied(now_ms)
+        if now_ms - self.listed_ms > self._system.relist_ms or isinstance(entry, Close):
+            self._list(now_ms)
         self._tell(orders)
         if isinstance(entry, Finish) and entry.claim is None:
             self._snapshot()
@@ -181,24 +191,26 @@ class Actor:
         if receipt is None or state is None:
             return
         system.outbox.receipt(receipt)
-        system.metrics.hops["queue"].observe(receipt.hops.queue_us / 1e6)
-        system.metrics.hops["run"].observe((receipt.hops.model_us + receipt.hops.agent_us) / 1e6)
+        hops = receipt.hops
+        system.metrics.hops["queue"].observe(hops.queue_us / 1e6)
+        system.metrics.hops["run"].observe((hops.model_us + hops.agent_us) / 1e6)
         if receipt.model_calls:
             system.count_models(receipt)
-        system.turn_log.ended(
-            {
-                "session": receipt.session,
-                "tenant": receipt.tenant,
-                "turn": entry.turn,
-                "attempt": entry.attempt,
-                "version": state.version + 1,
-                "outcome": entry.outcome,
-                "queue_us": receipt.hops.queue_us,
-                "model_us": receipt.hops.model_us,
-                "agent_us": receipt.hops.agent_us,
-                "finish_us": int(took_s * 1e6),
-            }
-        )
+        if system.turn_log.enabled:
+            system.turn_log.ended(
+                {
+                    "session": receipt.session,
+                    "tenant": receipt.tenant,
+                    "turn": entry.turn,
+                    "attempt": entry.attempt,
+                    "version": state.version + 1,
+                    "outcome": entry.outcome,
+                    "queue_us": hops.queue_us,
+                    "model_us": hops.model_us,
+                    "agent_us": hops.agent_us,
+                    "finish_us": int(took_s * 1e6),
+                }
+            )
 
     # ---- questions that take a while
 
@@ -279,7 +291,8 @@ class Actor:
         if ended is None or ended.frame is None:
             self._published(order.turn)
         else:
-            self._system.outbox.frame(self.key, ended.frame.encode(), order.to, lambda: self._published(order.turn))
+            raw = ended.frame.encode()
+            self._system.outbox.frame(self.key, raw, order.to, lambda error: self._published(order.turn, error))
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Repeat a read until the store answers; None once the session is lost."""
@@ -296,14 +309,15 @@ class Actor:
         """Build the agent where it is not warm, then run it."""
         state = self._state()
         assert state.open is not None
-        names: dict[str, object] = {
-            "session": split_key(self.key)[1],
-            "turn": state.open.turn,
-            "attempt": state.open.attempt,
-            "version": state.version,
-            "worker": self._system.worker,
-        }
-        self._system.turn_log.started(names)
+        if self._system.turn_log.enabled:
+            names: dict[str, object] = {
+                "session": split_key(self.key)[1],
+                "turn": state.open.turn,
+                "attempt": state.open.attempt,
+                "version": state.version,
+                "worker": self._system.worker,
+            }
+            self._system.turn_log.started(names)
         self._system.metrics.count("turns_started")
         if state.open.attempt > 1:
             self._system.metrics.count("takeovers")
@@ -340,10 +354,26 @@ class Actor:
 
     def _info(self, state: State) -> SessionInfo:
         assert state.opened is not None
-        tenant, session = split_key(self.key)
-        return SessionInfo(tenant, session, state.opened.user, state.opened.agent, state.opened.agent_version)
+        known = self._known_info
+        if known is None or known[0] is not state.opened:
+            tenant, session = split_key(self.key)
+            opened = state.opened
+            info = SessionInfo(tenant, session, opened.user, opened.agent, opened.agent_version)
+            known = self._known_info = (opened, info)
+        return known[1]
 
     def _execute(self, state: State, agent: Agent) -> None:
+        assert state.open is not None
+        job = Job(self._info(state), state.open, state.history, agent, self._open_emitter, self)
+        spec = self._spec
+        if spec is not None:
+            job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
+        self._claimed = state.version
+        self._run = self._system.executor.start(job, self._ended)
+
+    def _open_emitter(self) -> Emitter:
+        """The frames of the attempt that runs."""
+        state = self._state()
         assert state.open is not None
         info = self._info(state)
         ids = FrameIds(
@@ -354,20 +384,15 @@ class Actor:
             agent=info.agent,
             agent_version=info.agent_version,
             worker=self._system.worker,
-            journal_version=state.version,
+            journal_version=self._claimed,
         )
-        emitter = Emitter(
+        return Emitter(
             ids,
             self._emit,
             clock_ms=self._system.clock_ms,
             call_later=self._system.call_later,
             delta_ms=self._system.delta_ms,
         )
-        job = Job(info=info, turn=state.open, history=state.history, agent=agent, emitter=emitter, link=self)
-        if self._spec is not None:
-            job.max_reply_bytes, job.max_steps = self._spec.max_reply_bytes, self._spec.max_steps
-        self._emitter = emitter
-        self._run = self._system.executor.start(job, self._ended)
 
     def _emit(self, raw: bytes) -> None:
         """A provisional frame of the running turn."""
@@ -376,14 +401,20 @@ class Actor:
             self._system.outbox.frame(self.key, raw, self.session.destinations(turn))
 
     def _ended(self, result: Result) -> None:
-        self._run = self._emitter = None
-        self._fail_steps()
+        self._run = None
+        if self._steps:
+            self._fail_steps()
         if not self.dead:
-            slots = self._system.slots
-            self.session.allow_merge(
-                slots.waiting == 0 and not slots.closed and not self._archive.near(self._system.snapshot_bytes)
-            )
+            self.session.allow_merge(self._may_go_on())
             self._tell(self.session.ended(result, self._system.clock_ms()))
+
+    def _may_go_on(self) -> bool:
+        """Whether this session's next turn may begin with the FINISH of this one: not while a snapshot is due, and not
+        while others wait for a slot that we have held for long."""
+        system = self._system
+        if system.slots.closed or self._archive.near(system.snapshot_bytes):
+            return False
+        return system.slots.waiting == 0 or system.clock_s() - self._slot_s < _QUANTUM_S
 
     def _stop(self, order: fx.Stop) -> None:
         if self._run is not None:
@@ -392,15 +423,15 @@ class Actor:
             self._ended(Result("cancelled", by=order.by))
 
     def _show(self, _: fx.Show) -> None:
-        if self._run is not None and self._emitter is not None:
+        if self._run is not None:
             turn = self._state().open
-            self._emitter.reset("watch", len(turn.steps) - 1 if turn is not None else -1, self._run.text)
+            self._run.show("watch", len(turn.steps) - 1 if turn is not None else -1)
 
     def _abandon(self, _: fx.Abandon) -> None:
         self._drop_run()
 
     def _drop_run(self) -> None:
-        run, self._run, self._emitter = self._run, None, None
+        run, self._run = self._run, None
         if run is not None:
             run.abandon()
         self._fail_steps()
@@ -421,20 +452,22 @@ class Actor:
         self._system.slots.give_back(self.key)
 
     def _publish(self, order: fx.Publish) -> None:
-        since_s = self._system.clock_s()
+        system, turn, since_s = self._system, order.turn, self._system.clock_s()
 
-        def acked() -> None:
-            self._system.metrics.hops["publish"].observe(self._system.clock_s() - since_s)
-            self._published(order.turn)
+        def acked(error: Exception | None) -> None:
+            system.metrics.hops["publish"].observe(system.clock_s() - since_s)
+            self._published(turn, error)
 
-        self._system.outbox.frame(self.key, order.frame.encode(), order.to, acked)
+        system.outbox.frame(self.key, order.frame.encode(), order.to, acked)
 
-    def _published(self, turn: str) -> None:
+    def _published(self, turn: str, error: Exception | None = None) -> None:
+        noted(error)
         if not self.dead:
             self._tell(self.session.published(turn, self._system.clock_ms()))
 
     def _reply(self, order: fx.Reply) -> None:
-        def acked() -> None:
+        def acked(error: Exception | None) -> None:
+            noted(error)
             if not self.dead:
                 self._tell(self.session.replied(order.trigger, self._system.clock_ms()))
 
@@ -455,11 +488,11 @@ class Actor:
 
     # ---- what is derived
 
-    def _list(self, *, closed: bool) -> None:
+    def _list(self, now_ms: int) -> None:
         """Tell the directory: a new session or a closed one soon, others now and then."""
         state = self._state()
-        if closed or (state.opened is not None and self._system.clock_ms() - self.listed_ms > self._system.relist_ms):
-            self.listed_ms = 0 if closed else self._system.clock_ms()
+        self.listed_ms = now_ms if state.opened is not None else 0
+        if state.opened is not None or state.closed is not None:
             self._system.list_session(self.key, state)
 
     def _snapshot(self) -> None:

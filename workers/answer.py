@@ -12,7 +12,7 @@ import orjson
 
 from schemas.codes import Code
 from schemas.errors import TerminalError
-from schemas.history import HistoryItem, ToolCall, said
+from schemas.history import HistoryItem, ToolCall
 from schemas.ids import message_id
 from schemas.parts import Part, TextPart
 from workers.emitter import Emitter
@@ -32,6 +32,19 @@ def clean(text: str) -> str:
 def json_bytes(text: str) -> int:
     """Bytes of `text` inside a frame."""
     return len(orjson.dumps(text)) - 2
+
+
+def fitting(text: str, max_bytes: int) -> str:
+    """`text` as it can be encoded. Raises TerminalError(too_large) where it has more than `max_bytes` of JSON."""
+    text = clean(text)
+    if len(text) * 6 > max_bytes and (bytes_ := json_bytes(text)) > max_bytes:
+        raise _too_large(bytes_, max_bytes)
+    return text
+
+
+def _too_large(bytes_: int, max_bytes: int) -> TerminalError:
+    text = f"the answer has {bytes_} bytes of JSON, at most {max_bytes} are delivered"
+    return TerminalError(Code.TOO_LARGE, text)
 
 
 @dataclass(slots=True)
@@ -65,7 +78,6 @@ class Answer:
         "_items",
         "_max_bytes",
         "_open",
-        "_plain",
         "_taken",
         "_turn",
         "step",
@@ -83,7 +95,6 @@ class Answer:
         self._taken = 0
         self._open: _Message | None = None
         self._broken = False
-        self._plain = ""
 
     @property
     def text(self) -> str:
@@ -180,9 +191,6 @@ class Answer:
 
     def finish(self, text: str | None) -> str:
         """The whole answer: `text`, or what was shown where it is None."""
-        if text and not self._items and not self._ahead:
-            self._plain = text = self._fitting(text)
-            return text
         self._mend()
         self.in_step()
         shown = self.text
@@ -199,9 +207,6 @@ class Answer:
 
     def items(self, at_ms: int, *, partial: bool) -> tuple[HistoryItem, ...]:
         """The messages as they are stored: no call without its result, nothing empty."""
-        if self._plain:
-            only = message_id(self._turn, 1)
-            return (said(only, turn=self._turn, role="assistant", text=self._plain, at_ms=at_ms),)
         answered = {item.call for item in self._items if isinstance(item, _ToolAnswer)}
         made = (self._item(item, answered, at_ms, partial=partial) for item in self._items)
         return tuple(item for item in made if item is not None)
@@ -240,7 +245,7 @@ class Answer:
         text = clean(text)
         bytes_ = json_bytes(text)
         if self._bytes + bytes_ > self._max_bytes:
-            self._too_large(self._bytes + bytes_)
+            raise _too_large(self._bytes + bytes_, self._max_bytes)
         self._bytes += bytes_
         message.texts.append(text)
         self._show(message.id, text)
@@ -266,12 +271,4 @@ class Answer:
         self._emitter.reset("replaced", self.step, text)
 
     def _fitting(self, text: str) -> str:
-        text = clean(text)
-        if len(text) * 6 > self._max_bytes and json_bytes(text) > self._max_bytes:
-            self._too_large(json_bytes(text))
-        return text
-
-    def _too_large(self, bytes_: int) -> None:
-        raise TerminalError(
-            Code.TOO_LARGE, f"the answer has {bytes_} bytes of JSON, at most {self._max_bytes} are delivered"
-        )
+        return fitting(text, self._max_bytes)

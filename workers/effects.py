@@ -24,7 +24,7 @@ class Trigger:
 
     __slots__ = ("mark", "record", "reply_to", "waits")
 
-    def __init__(self, record: Any, *, reply_to: str | None, mark: Callable[[int], None]) -> None:
+    def __init__(self, record: Any, reply_to: str | None, mark: Callable[[int], None]) -> None:
         self.record = record
         self.reply_to = reply_to
         self.mark = mark
@@ -34,20 +34,17 @@ class Trigger:
         return f"Trigger({self.record.topic}/{self.record.partition}@{self.record.offset}, waits={self.waits})"
 
 
-class Mail(NamedTuple):
-    """A turn that waits. `digest`: what its content is compared by; `agent`: what it asks for, None: the session's."""
+class Mail:
+    """A turn that waits. `digest`: what its content is compared by."""
 
-    record: TurnRecord
-    digest: str
-    deadline_ms: int
+    __slots__ = ("deadline_ms", "digest", "id", "record", "user")
 
-    @property
-    def id(self) -> str:
-        return self.record.id
-
-    @property
-    def user(self) -> str:
-        return self.record.turn.user
+    def __init__(self, record: TurnRecord, digest: str, deadline_ms: int) -> None:
+        self.record = record
+        self.id = record.id
+        self.user = record.turn.user
+        self.digest = digest
+        self.deadline_ms = deadline_ms
 
 
 class Op(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 from journal.state import OpenTurn, State
 from schemas.codes import MEANINGS, Code
 from schemas.entries import Claim, Close, Finish, Settle
-from schemas.frames import Cancelled, CancelledBy, Completed, Failed, Terminal, encode
+from schemas.frames import Cancelled, CancelledBy, Failed, Terminal, completed, encode
 from schemas.ids import split_key
 from schemas.receipt import Hops, Receipt
 from workers.effects import Mail
@@ -21,93 +21,99 @@ def terminal(frame: Terminal) -> str:
 
 def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | None, claim: Claim | None) -> Finish:
     """The FINISH of the open turn, with its frame, history and receipt."""
-    assert state.open is not None
-    frame = _frame(key, state.open, result, now_ms)
-    return _finish(key, state, result, frame=frame, op=op, claim=claim)
+    turn = state.open
+    assert turn is not None
+    return _finish(key, state, result, frame=_frame(key, turn, turn.attempt, result, now_ms), at=now_ms, op=op, claim=claim)
 
 
 def finish_unrun(key: str, state: State, result: Result, *, now_ms: int, op: str | None) -> Finish:
     """The FINISH of an open turn that runs nowhere; its frame comes after all that any attempt has shown."""
-    assert state.open is not None
-    after = state.open._replace(attempt=state.open.attempt + 1)
-    frame = _frame(key, after, result, now_ms)
-    return _finish(key, state, result, frame=frame, op=op, claim=None)
-
-
-def _finish(key: str, state: State, result: Result, *, frame: Terminal, op: str | None, claim: Claim | None) -> Finish:
     turn = state.open
     assert turn is not None
+    frame = _frame(key, turn, turn.attempt + 1, result, now_ms)
+    return _finish(key, state, result, frame=frame, at=now_ms, op=op, claim=None)
+
+
+def _finish(
+    key: str, state: State, result: Result, *, frame: bytes, at: int, op: str | None, claim: Claim | None
+) -> Finish:
+    turn = state.open
+    assert turn is not None
+    rollback = result.by == "rollback"
     return Finish.trusted(
-        at_ms=frame.at_ms,
+        at_ms=at,
+        k="finish",
         turn=turn.turn,
         attempt=turn.attempt,
         outcome=result.outcome,
         by=result.by,
         op=op,
-        history=() if result.by == "rollback" else result.history,
-        rollback=result.by == "rollback",
-        receipt=_receipt(key, state, turn, result, frame.at_ms),
+        history=() if rollback else result.history,
+        rollback=rollback,
+        receipt=_receipt(key, state, turn, result, at),
+        joined=(),
         claim=claim,
-        frames=(terminal(frame),),
+        frames=(frame.decode(),),
     )
 
 
-def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> Terminal:
+def _frame(key: str, turn: OpenTurn, attempt: int, result: Result, now_ms: int) -> bytes:
     tenant, session = split_key(key)
-    place: dict[str, Any] = {
-        "session": session,
-        "turn": turn.turn,
-        "attempt": turn.attempt,
-        "seq": result.seq,
-        "at_ms": now_ms,
-        "tenant": tenant,
-    }
     if result.outcome == "completed":
-        return Completed.trusted(
-            **place,
+        return completed(
+            tenant=tenant,
+            session=session,
+            turn=turn.turn,
+            attempt=attempt,
+            seq=result.seq,
+            at_ms=now_ms,
             text=result.text,
             messages=result.messages,
             finish=result.finish,
             usage=result.usage,
             data=result.data,
         )
+    place: dict[str, Any] = {
+        "session": session,
+        "turn": turn.turn,
+        "attempt": attempt,
+        "seq": result.seq,
+        "at_ms": now_ms,
+        "tenant": tenant,
+    }
     if result.outcome == "cancelled":
-        return Cancelled(
+        text = "" if result.by == "rollback" else result.text
+        return encode(Cancelled(**place, by=result.by or "user", text=text, usage=result.usage))
+    code = result.code or Code.INTERNAL
+    return encode(
+        Failed(
             **place,
-            by=result.by or "user",
-            text="" if result.by == "rollback" else result.text,
+            code=code,
+            message=result.message,
+            retry=MEANINGS[code].retry,
+            text=result.text,
             usage=result.usage,
         )
-    code = result.code or Code.INTERNAL
-    return Failed(
-        **place,
-        code=code,
-        message=result.message,
-        retry=MEANINGS[code].retry,
-        text=result.text,
-        usage=result.usage,
     )
 
 
 def _receipt(key: str, state: State, turn: OpenTurn, result: Result, now_ms: int) -> Receipt:
     tenant, session = split_key(key)
+    queued_ms = turn.began_ms - turn.position.timestamp_ms
     return Receipt(
-        tenant=tenant,
-        session=session,
-        turn=turn.turn,
-        user=turn.user,
-        agent=state.opened.agent if state.opened else "",
-        outcome=result.outcome,
-        attempt=turn.attempt,
-        at_ms=now_ms,
-        hops=Hops(
-            queue_us=max(turn.began_ms - turn.position.timestamp_ms, 0) * 1_000,
-            model_us=result.model_us,
-            agent_us=result.agent_us,
-        ),
-        usage=result.usage,
-        model_calls=result.model_calls,
-        retries=result.retries,
+        tenant,
+        session,
+        turn.turn,
+        turn.user,
+        state.opened.agent if state.opened else "",
+        result.outcome,
+        turn.attempt,
+        now_ms,
+        Hops(queued_ms * 1_000 if queued_ms > 0 else 0, 0, result.model_us, result.agent_us),
+        result.usage,
+        None,
+        result.model_calls,
+        result.retries,
     )
 
 

@@ -122,11 +122,15 @@ class RunningTurn:
     @property
     def text(self) -> str:
         """The answer so far."""
-        return self._progress.answer.text
+        return self._progress.text
 
     @property
     def over(self) -> bool:
         return self._over
+
+    def show(self, reason: str, step: int) -> None:
+        """Tell whoever watches what the answer is so far, up to durable step `step`."""
+        self._job.emitter.reset(reason, step, self.text)
 
     def stop(self, by: CancelledBy) -> None:
         """End the turn as cancelled, keep what was shown. `done` follows within `stop_s`, whatever the agent does."""
@@ -193,7 +197,7 @@ class RunningTurn:
             _log.warning("the agent swallowed its cancellation", extra=self._names())
             self._finish_stopped()
         else:
-            self._finish(lambda: outcome.completed(self._progress, reply))
+            self._finish(outcome.completed, reply)
 
     def _raised(self, error: BaseException) -> None:
         if self._over or self._progress.lost or isinstance(error, TurnLost):
@@ -203,22 +207,21 @@ class RunningTurn:
         elif isinstance(error, asyncio.CancelledError) and self._task is not None and self._task.cancelling():
             self._close()  # the loop is being closed: nobody decided anything about this turn
         else:
-            self._finish(lambda: outcome.raised(self._progress, error, self._names()))
+            self._finish(outcome.raised, error, self._names())
 
     def _finish_stopped(self) -> None:
         if self._stop == "deadline":
             when = "while the agent ran" if self._entered else "before the agent began"
             message = f"the deadline passed {when}"
-            self._finish(lambda: outcome.failed(self._progress, Code.DEADLINE_EXCEEDED, message))
+            self._finish(outcome.failed, Code.DEADLINE_EXCEEDED, message)
         else:
-            by = self._stop
-            self._finish(lambda: outcome.cancelled(self._progress, by))
+            self._finish(outcome.cancelled, self._stop)
 
-    def _finish(self, make: Callable[[], Result]) -> None:
+    def _finish(self, make: Callable[..., Result], *of: object) -> None:
         if self._over:
             return
-        result = self._made(make)
-        result.seq = self._job.emitter.next_seq()
+        result = self._made(make, of)
+        result.seq = self._job.next_seq()
         self._close()
         if not self._entered:
             self._left()
@@ -227,10 +230,10 @@ class RunningTurn:
         except Exception as error:  # noqa: BLE001 - an error of ours must be read by somebody
             self._executor.fail(error)
 
-    def _made(self, make: Callable[[], Result]) -> Result:
+    def _made(self, make: Callable[..., Result], of: tuple[object, ...]) -> Result:
         """Every turn ends, also by an error of ours."""
         try:
-            return make()
+            return make(self._progress, *of)
         except TerminalError as error:
             return outcome.failed(self._progress, error.code, str(error))
         except Exception:  # noqa: BLE001 - logged, and the turn fails typed
@@ -240,7 +243,7 @@ class RunningTurn:
     def _close(self) -> None:
         self._over = True
         self._clear_timer()
-        self._job.emitter.close()
+        self._job.close()
         self._progress.closed = True
 
     def _ended_late(self, error: BaseException | None = None) -> None:

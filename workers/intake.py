@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from broker.partition import partition_of
 from broker.port import Record
-from schemas.codec import ControlRecord, TurnRecord, decode_control, decode_turn
+from schemas.codec import ControlRecord, decode_control, decode_turn
 from schemas.codes import Code
 from schemas.errors import Refusal
 from schemas.ids import session_key
 from schemas.limits import Limits
-from schemas.turn import digest
+from schemas.turn import Turn, digest
 from workers.effects import Mail, Op, Trigger
 from workers.partition import CONTROL, TURNS, Partition
 from workers.system import ActorSystem
@@ -24,8 +24,7 @@ _log = logging.getLogger("fleet.worker")
 
 
 class Intake:
-    """`partitions`: of `agent.turns` on the cluster; `timeout_ms`: deadline of a turn that brings none; `dirty`: told
-    of a partition whose watermark moved."""
+    """`partitions`: of `agent.turns` on the cluster; `timeout_ms`: deadline of a turn that brings none."""
 
     def __init__(
         self,
@@ -34,35 +33,28 @@ class Intake:
         partitions: int,
         timeout_ms: int,
         limits: Limits,
-        dirty: Callable[[Partition], None],
     ) -> None:
         self._system = system
         self._count = partitions
         self._timeout_ms = timeout_ms
         self._limits = limits
-        self._dirty = dirty
         self._turns_topic = system.consumer.name(TURNS)
 
     def received(self, generation: int, records: Sequence[Record]) -> None:
         """Records of one poll, in offset order by partition."""
-        partitions = self._system.partitions
+        partitions, turns = self._system.partitions, self._turns_topic
         for record in records:
             partition = partitions.get(record.partition)
             if partition is None or partition.generation != generation:
                 continue
-            stream = TURNS if record.topic == self._turns_topic else CONTROL
+            stream = TURNS if record.topic == turns else CONTROL
             if partition.marks[stream].received(record.offset):
                 self._take(record, stream, partition)
             else:
                 self._system.metrics.count("duplicates")
 
     def _take(self, record: Record, stream: str, partition: Partition) -> None:
-        done = partition.marks[stream].done
-
-        def mark(offset: int) -> None:
-            done(offset)
-            self._dirty(partition)
-
+        mark = partition.settle[stream]
         try:
             if stream == TURNS:
                 self._turn(record, partition, mark)
@@ -76,33 +68,30 @@ class Intake:
 
     def _turn(self, record: Record, partition: Partition, mark: Callable[[int], None]) -> None:
         decoded = decode_turn(record, TURNS, self._limits)
-        if self._misplaced(record):
+        if partition_of(record.key or b"", self._count) != record.partition:
             return self._move(record, TURNS, mark)
         turn = decoded.turn
-        self._check(decoded)
+        if turn.agent is not None or turn.options or turn.tools or turn.if_busy is not None:
+            self._check(turn)
         deadline_ms = turn.deadline_ms or decoded.position.timestamp_ms + self._timeout_ms
         mail = Mail(decoded, digest(turn), deadline_ms)
-        trigger = Trigger(record, reply_to=decoded.reply_to, mark=mark)
+        trigger = Trigger(record, decoded.reply_to, mark)
         self._system.actor(session_key(turn.tenant, decoded.session), partition).turn(mail, trigger)
         return None
 
-    def _misplaced(self, record: Record) -> bool:
-        return partition_of(record.key or b"", self._count) != record.partition
-
-    def _check(self, decoded: TurnRecord) -> None:
+    def _check(self, turn: Turn) -> None:
         """What can be refused without knowing the session."""
-        turn = decoded.turn
         if turn.if_busy == "steer":
             raise Refusal(Code.UNSUPPORTED, "if_busy: steer is not supported yet")
-        if turn.agent is not None or turn.options or turn.tools:
+        if turn.options or turn.tools or (turn.agent is not None and turn.agent not in self._system.registry):
             self._system.registry.get(turn.agent).check(turn)
 
     def _control(self, record: Record, partition: Partition, mark: Callable[[int], None]) -> None:
         decoded: ControlRecord = decode_control(record, CONTROL, self._limits)
-        if self._misplaced(record):
+        if partition_of(record.key or b"", self._count) != record.partition:
             return self._move(record, CONTROL, mark)
         self._system.metrics.count("controls", decoded.control.kind)
-        trigger = Trigger(record, reply_to=decoded.reply_to, mark=mark)
+        trigger = Trigger(record, decoded.reply_to, mark)
         key = session_key(decoded.control.tenant, decoded.session)
         self._system.actor(key, partition).control(Op(decoded, trigger))
         return None

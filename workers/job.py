@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,14 +33,39 @@ class TurnLink(Protocol):
 
 @dataclass(slots=True)
 class Job:
-    """One turn to run. `history` is what the session held before this turn; `profile` comes with a later issue."""
+    """One turn to run. `history` is what the session held before this turn; `profile` comes with a later issue.
+
+    The emitter is opened by whoever first has something to show: most short turns have nothing.
+    """
 
     info: SessionInfo
     turn: OpenTurn
     history: Sequence[HistoryItem]
     agent: Agent
-    emitter: Emitter
+    open_emitter: Callable[[], Emitter]
     link: TurnLink
     profile: Profile | None = None
     max_reply_bytes: int = MAX_REPLY_BYTES
     max_steps: int = 256
+    opened: Emitter | None = None
+    closed: bool = False
+
+    @property
+    def emitter(self) -> Emitter:
+        """The frames of this attempt."""
+        emitter = self.opened
+        if emitter is None:
+            emitter = self.opened = self.open_emitter()
+            if self.closed:
+                emitter.close()
+        return emitter
+
+    def next_seq(self) -> int:
+        """The number of the terminal frame; what waits is sent."""
+        return 0 if self.opened is None else self.opened.next_seq()
+
+    def close(self) -> None:
+        """Nothing is shown any more."""
+        self.closed = True
+        if self.opened is not None:
+            self.opened.close()

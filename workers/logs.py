@@ -46,12 +46,13 @@ def configure(log_format: str, level: str) -> None:
 
 
 class TurnLog:
-    """The turn lines. They cost a microsecond: a line is kept and written with its neighbours by `flush`."""
+    """The turn lines. They cost a microsecond: a line is kept and written with its neighbours by `flush`. Where
+    `enabled` is False nobody need make one."""
 
     def __init__(
         self, *, enabled: bool, call_later: Callable[[float, Callable[[], None]], object], stream: TextIO | None = None
     ) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._call_later = call_later
         self._stream = stream or sys.stderr
         self._lines: list[bytes] = []
@@ -65,7 +66,7 @@ class TurnLog:
         self._put("turn ended", names)
 
     def _put(self, event: str, names: dict[str, object]) -> None:
-        if self._enabled:
+        if self.enabled:
             if not self._lines:
                 self._call_later(0.05, self.flush)
             self._lines.append(

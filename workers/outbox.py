@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import orjson
 
 from broker.partition import partition_of
-from broker.port import Outgoing, Publisher, Record
+from broker.port import Acked, Outgoing, Publisher, Record
 from schemas.codec import Headers, parse_reply_to, reply_to_of
 from schemas.codes import MEANINGS, Code
 from schemas.dead_letter import DeadLetter
 from schemas.frames import Ack, Refused, encode
 from schemas.ids import from_event_id, from_position, legal, split_key
-from schemas.receipt import RECEIPT, Receipt
+from schemas.receipt import Receipt
 
 REPLIES, USAGE, DEAD_LETTERS = "agent.replies", "agent.usage", "agent.dead-letters"
 _log = logging.getLogger("fleet.worker")
 
 
 class _Countdown:
-    """Calls `done` after `left` acknowledgements, whatever they say: an error here is one that never passes."""
+    """Calls `done` after `left` acknowledgements, with the last error, if there was one."""
 
-    __slots__ = ("_done", "_left")
+    __slots__ = ("_done", "_error", "_left")
 
-    def __init__(self, left: int, done: Callable[[], None]) -> None:
+    def __init__(self, left: int, done: Acked) -> None:
         self._left = left
         self._done = done
+        self._error: Exception | None = None
 
     def __call__(self, error: Exception | None) -> None:
-        if error is not None:
-            _log.error("a record can never be published: %s", error)
+        self._error = error or self._error
+        noted(error)
         self._left -= 1
         if self._left == 0:
-            self._done()
+            self._done(self._error)
+
+
+def noted(error: Exception | None) -> None:
+    """Whatever became of a record: an error here is one that never passes."""
+    if error is not None:
+        _log.error("a record can never be published: %s", error)
 
 
 class Outbox:
@@ -43,36 +53,38 @@ class Outbox:
         self._replies = publisher.partition_count(REPLIES)
         self.published = 0
 
-    def frame(self, key: str, raw: bytes, to: Iterable[str | None], done: Callable[[], None] | None = None) -> None:
-        """Publish a frame to every place in `to`; `done` after all acknowledgements."""
-        session = split_key(key)[1].encode()
-        places = [self._place(session, reply_to) for reply_to in to]
-        acked = _Countdown(len(places), done) if done is not None else None
-        for partition, headers in places:
-            self._publisher.publish(Outgoing(REPLIES, session, raw, partition, headers), acked)
-        self.published += len(places)
+    def frame(self, key: str, raw: bytes, to: frozenset[str | None], done: Acked | None = None) -> None:
+        """Publish a frame to every place in `to`; `done(error or None)` after all acknowledgements: an error is one
+        that never passes."""
+        session = _record_key(key)
+        if len(to) > 1 and done is not None:
+            done = _Countdown(len(to), done)
+        for reply_to in to:
+            partition, headers = self._place(session, reply_to)
+            self._publisher.publish(Outgoing(REPLIES, session, raw, partition, headers), done)
+        self.published += len(to)
 
-    def ack(self, key: str, ack: Ack, reply_to: str | None, done: Callable[[], None]) -> None:
+    def ack(self, key: str, ack: Ack, reply_to: str | None, done: Acked) -> None:
         """Answer a control op."""
-        self.frame(key, encode(ack), (reply_to,), done)
+        self.frame(key, encode(ack), frozenset((reply_to,)), done)
 
     def receipt(self, receipt: Receipt) -> None:
         """Book a finished turn; the journal has it as well, so nobody waits for this ack."""
-        raw = RECEIPT.dump_json(receipt, exclude_none=True)
+        raw = orjson.dumps(receipt.as_json())
         self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), raw))
 
     def refuse(self, record: Record, stream: str, code: Code, text: str, done: Callable[[], None], now_ms: int) -> None:
         """A dead letter with the original bytes, and a `refused` frame to whoever asked; then `done`."""
         letter = DeadLetter(code=code, reason=text, topic=stream, partition=record.partition, offset=record.offset)
         answers = self._refused_frame(record, code, text, now_ms)
-        acked = _Countdown(1 + len(answers), done)
+        acked = _Countdown(1 + len(answers), lambda _: done())
         self._dead_letter(record.key, record.value, [*letter.headers(), *_headers(record.headers)], acked)
         for outgoing in answers:
             self._publisher.publish(outgoing, acked)
 
     def poison(self, key: str, value: bytes, letter: DeadLetter) -> None:
         """A dead letter for a turn that ended by its own fault."""
-        self._dead_letter(split_key(key)[1].encode(), value, letter.headers(), _Countdown(1, lambda: None))
+        self._dead_letter(split_key(key)[1].encode(), value, letter.headers(), noted)
 
     def move(self, record: Record, stream: str, done: Callable[[], None]) -> None:
         """Publish a record that lies on the wrong partition to the right one: headers, time and derived id stay."""
@@ -82,7 +94,7 @@ class Outbox:
             headers.append(("ce_id", derived.encode()))
         right = partition_of(record.key or b"", self._publisher.partition_count(stream))
         outgoing = Outgoing(stream, record.key, record.value, right, headers, max(record.timestamp, 0))
-        self._publisher.publish(outgoing, _Countdown(1, done))
+        self._publisher.publish(outgoing, _Countdown(1, lambda _: done()))
 
     def _dead_letter(
         self, key: bytes | None, value: bytes | None, headers: Headers, acked: Callable[[Exception | None], None]
@@ -110,10 +122,20 @@ class Outbox:
 
     def _place(self, session: bytes, reply_to: str | None) -> tuple[int, Headers]:
         if reply_to is not None:
-            partition = parse_reply_to(reply_to)[0]
+            partition, headers = _gateway(reply_to)
             if partition < self._replies:
-                return partition, (("reply_to", reply_to.encode()),)
+                return partition, headers
         return partition_of(session, self._replies), ()
+
+
+@lru_cache(maxsize=1_024)
+def _gateway(reply_to: str) -> tuple[int, Headers]:
+    return parse_reply_to(reply_to)[0], (("reply_to", reply_to.encode()),)
+
+
+@lru_cache(maxsize=16_384)
+def _record_key(key: str) -> bytes:
+    return split_key(key)[1].encode()
 
 
 def _headers(headers: Headers) -> Sequence[tuple[str, bytes]]:

@@ -10,9 +10,11 @@ from pydantic import JsonValue
 
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
-from schemas.frames import CancelledBy
+from schemas.frames import CancelledBy, Finish
+from schemas.history import said
+from schemas.ids import message_id
 from workers.agent import Reply
-from workers.answer import json_bytes
+from workers.answer import fitting, json_bytes
 from workers.builder import describe
 from workers.canonical import canonical, plain
 from workers.progress import Progress
@@ -26,6 +28,8 @@ _MESSAGE_CHARS = 500
 def completed(progress: Progress, reply: object) -> Result:
     """The agent returned. Raises TerminalError where that is no answer, or too large a one."""
     given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
+    if isinstance(given, Reply) and given.text and given.data is None and progress.silent:
+        return _plainly(progress, given.text, given.finish)
     if not isinstance(given, Reply):
         raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
     progress.settle()
@@ -37,6 +41,14 @@ def completed(progress: Progress, reply: object) -> Result:
     items = progress.answer.items(progress.clock_ms(), partial=False)
     result = Result("completed", text=text, messages=items, history=items, finish=given.finish, data=data)
     return _counted(progress, result)
+
+
+def _plainly(progress: Progress, text: str, finish: Finish) -> Result:
+    """The agent only returned a text: its one message."""
+    job, turn = progress.job, progress.job.turn.turn
+    text = fitting(text, job.max_reply_bytes)
+    only = (said(message_id(turn, 1), turn=turn, role="assistant", text=text, at_ms=progress.clock_ms()),)
+    return _counted(progress, Result("completed", text, only, only, (), finish))
 
 
 def cancelled(progress: Progress, by: CancelledBy | None) -> Result:

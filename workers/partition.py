@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from broker.watermark import Watermark
@@ -13,12 +14,19 @@ TURNS, CONTROL = "agent.turns", "agent.control"
 
 
 class Partition:
-    """Number `number` of turns and control alike. A new assignment renews the watermarks; the sessions stay."""
+    """Number `number` of turns and control alike. A new assignment renews the watermarks; the sessions stay.
 
-    __slots__ = ("actors", "floor", "generation", "marks", "number", "owned", "paused", "waiting")
+    `settle[stream]` takes the offset of a record that needs no more work, in the watermark of the assignment that the
+    record came with; `moved` is told then.
+    """
 
-    def __init__(self, number: int, generation: int, offsets: dict[str, int]) -> None:
+    __slots__ = ("_moved", "actors", "floor", "generation", "marks", "number", "owned", "paused", "settle", "waiting")
+
+    def __init__(
+        self, number: int, generation: int, offsets: dict[str, int], moved: Callable[[Partition], None]
+    ) -> None:
         self.number = number
+        self._moved = moved
         self.floor = offsets[TURNS]
         self.actors: dict[str, Actor] = {}
         self.waiting = 0
@@ -30,6 +38,14 @@ class Partition:
         """Kept in a new assignment: records come again from these offsets, marks of the old ones count no more."""
         self.generation = generation
         self.marks = {stream: Watermark(start) for stream, start in offsets.items()}
+        self.settle = {stream: self._settler(marks) for stream, marks in self.marks.items()}
+
+    def _settler(self, marks: Watermark) -> Callable[[int], None]:
+        def settle(offset: int) -> None:
+            marks.done(offset)
+            self._moved(self)
+
+        return settle
 
     def positions(self) -> dict[tuple[str, int], int]:
         """What may be committed."""

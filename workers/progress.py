@@ -24,10 +24,10 @@ class Progress:
     `closed`: the turn is over. Times in microseconds."""
 
     __slots__ = (
+        "_answer",
         "_held",
         "_next",
         "_usage",
-        "answer",
         "began_ns",
         "clock_ms",
         "closed",
@@ -44,7 +44,7 @@ class Progress:
         self.began_ns = time.perf_counter_ns()
         self.job = job
         self.clock_ms = clock_ms
-        self.answer = Answer(turn.turn, job.emitter, job.max_reply_bytes)
+        self._answer: Answer | None = None
         self.fault: TerminalError | None = None
         self.lost = False
         self.closed = False
@@ -58,9 +58,27 @@ class Progress:
             self._resume(turn.steps)
 
     @property
+    def answer(self) -> Answer:
+        """What the assistant says in this turn."""
+        answer = self._answer
+        if answer is None:
+            answer = self._answer = Answer(self.job.turn.turn, self.job.emitter, self.job.max_reply_bytes)
+        return answer
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return self._answer.text if self._answer is not None else ""
+
+    @property
+    def silent(self) -> bool:
+        """The agent has shown nothing, asked for no step, and did neither in an earlier attempt."""
+        return self._answer is None and self._next == 0 and self.fault is None
+
+    @property
     def usage(self) -> tuple[Usage, ...]:
         """Tokens by provider and model."""
-        return tuple(self._usage.values())
+        return tuple(self._usage.values()) if self._usage else ()
 
     def check_open(self) -> None:
         """Raises TurnLost where the turn is over for this context, TerminalError where it cannot go on."""

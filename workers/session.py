@@ -66,19 +66,19 @@ class Rules(NamedTuple):
 
 class Session:
     """See the module. `floor`: the first offset of this assignment on the partition of `agent.turns`; frames of turns
-    that lie before it were acknowledged by somebody."""
+    that lie before it were acknowledged by somebody.
+
+    To be read from outside: `running` (the turn whose agent runs here), `asked` (the open question), `mail` and `inbox`
+    (turns that wait, and records not yet looked at)."""
 
     __slots__ = (
         "_acked",
-        "_asked",
         "_cancels",
         "_closers",
         "_found",
         "_fresh",
         "_held",
-        "_inbox",
         "_late",
-        "_mail",
         "_merge",
         "_ops",
         "_proof",
@@ -87,15 +87,18 @@ class Session:
         "_repeats",
         "_result",
         "_rules",
-        "_running",
         "_settles",
         "_slot",
         "_steps",
         "_stopping",
         "_wants",
         "_watchers",
+        "asked",
         "floor",
+        "inbox",
         "key",
+        "mail",
+        "running",
         "state",
     )
 
@@ -104,9 +107,9 @@ class Session:
         self.floor = floor
         self.state = state
         self._rules = rules
-        self._asked: Effect | None = None
-        self._inbox: deque[tuple[Mail, Trigger]] = deque()
-        self._mail: deque[Mail] = deque()
+        self.asked: Effect | None = None
+        self.inbox: deque[tuple[Mail, Trigger]] = deque()
+        self.mail: deque[Mail] = deque()
         self._settles: deque[tuple[Mail, Code | CancelledBy, str, Op | None]] = deque()
         self._refusals: deque[tuple[Mail, Trigger, Code, str]] = deque()
         self._ops: deque[Op] = deque()
@@ -115,7 +118,7 @@ class Session:
         self._publishing: dict[str, int] = {}
         self._repeats: set[str] = set()
         self._acked: dict[str, None] = {}
-        self._running: str | None = None
+        self.running: str | None = None
         self._steps: deque[Step] = deque()
         self._result: Result | None = None
         self._stopping: CancelledBy | None = None
@@ -130,26 +133,16 @@ class Session:
     @property
     def waiting(self) -> int:
         """Turns that wait here."""
-        return len(self._mail) + len(self._inbox)
-
-    @property
-    def running(self) -> str | None:
-        """The turn whose agent runs here."""
-        return self._running
-
-    @property
-    def asked(self) -> Effect | None:
-        """The open question."""
-        return self._asked
+        return len(self.mail) + len(self.inbox)
 
     @property
     def idle(self) -> bool:
         """Nothing runs, waits, is asked or is being published: the session may leave the pool."""
         return not (
-            self._asked is not None
-            or self._running is not None
-            or self._mail
-            or self._inbox
+            self.asked is not None
+            or self.running is not None
+            or self.mail
+            or self.inbox
             or self._held
             or self._ops
             or self._closers
@@ -162,7 +155,7 @@ class Session:
     def release_entry(self, now_ms: int) -> Append | None:
         """The RELEASE of the attempt that runs here, where it may be appended (nothing else is in flight)."""
         state = self.state
-        if self._running is None or state is None or state.open is None or isinstance(self._asked, Append):
+        if self.running is None or state is None or state.open is None or isinstance(self.asked, Append):
             return None
         entry = Release(at_ms=now_ms, turn=state.open.turn, attempt=state.open.attempt)
         return Append(state.version + 1, entry)
@@ -180,13 +173,13 @@ class Session:
     def arrived(self, mail: Mail, trigger: Trigger, now_ms: int) -> list[Effect]:
         """A turn record came."""
         trigger.waits = 1
-        self._inbox.append((mail, trigger))
+        self.inbox.append((mail, trigger))
         return self._advance([], now_ms)
 
     def commanded(self, op: Op, now_ms: int) -> list[Effect]:
         """A control record came. It overtakes waiting turns."""
         self._fresh = False
-        self._late = self._asked is not None
+        self._late = self.asked is not None
         self._ops.append(op)
         return self._advance([], now_ms)
 
@@ -232,14 +225,14 @@ class Session:
 
     def loaded(self, state: State, now_ms: int) -> list[Effect]:
         """Answers `Load`."""
-        self._asked = None
+        self.asked = None
         self.state = state
         self._fresh, self._late = not self._late, False
         return self._advance([], now_ms)
 
     def looked(self, state: State, now_ms: int) -> list[Effect]:
         """Answers `Look`: the state is read after the trigger was received."""
-        self._asked = None
+        self.asked = None
         out: list[Effect] = []
         if self.state is not None and state.version != self.state.version:
             self._overtaken(state, out)
@@ -248,13 +241,13 @@ class Session:
 
     def proved(self, now_ms: int) -> list[Effect]:
         """Answers `Prove`."""
-        self._asked = None
+        self.asked = None
         self._proof = True
         return self._advance([], now_ms)
 
     def found(self, turn: str, known: bool, now_ms: int) -> list[Effect]:
         """Answers `Find`."""
-        self._asked = None
+        self.asked = None
         out: list[Effect] = []
         if known:
             self._too_late(self._ops.popleft(), turn, out, now_ms)
@@ -264,7 +257,7 @@ class Session:
 
     def wiped(self, now_ms: int) -> list[Effect]:
         """Answers `Wipe`."""
-        self._asked = None
+        self.asked = None
         assert self.state is not None
         self.state = self.state._replace(wiped=True)
         return self._advance([], now_ms)
@@ -297,18 +290,18 @@ class Session:
         elif isinstance(entry, Settle):
             self._republish(self._settles.popleft()[0].id, out)
         else:
-            self._republish(self._mail.popleft().id, out)
+            self._republish(self.mail.popleft().id, out)
         return self._advance(out, now_ms)
 
     # ---- the order of things
 
     def _advance(self, out: list[Effect], now_ms: int) -> list[Effect]:
-        while self._asked is None and self._next(out, now_ms):
+        while self.asked is None and self._next(out, now_ms):
             pass
         return out
 
     def _ask(self, question: Effect, out: list[Effect]) -> bool:
-        self._asked = question
+        self.asked = question
         out.append(question)
         return False
 
@@ -316,17 +309,17 @@ class Session:
         """One decision; whether another one can follow at once."""
         state = self.state
         if state is None:
-            return self._ask(Load(), out) if self._inbox or self._ops else False
+            return self._ask(Load(), out) if self.inbox or self._ops else False
         if not state.wiped and state.closed is not None:
             return self._ask(Wipe(state.closed.version), out)
-        if self._inbox:
-            self._admit(*self._inbox.popleft(), state, out, now_ms)
+        if self.inbox:
+            self._admit(*self.inbox.popleft(), state, out, now_ms)
             return True
         if self._refusals:
             return self._refuse_next(state, out)
         if self._closers and not self._publishing:
             return self._closed_for_good(out)
-        if self._running is not None:
+        if self.running is not None:
             return self._next_running(state, out, now_ms)
         if self._settles:
             return self._settle_next(state, out, now_ms)
@@ -336,8 +329,8 @@ class Session:
             return False  # a frame that a dead owner left unpublished comes before anything later of the session
         if state.open is not None:
             return self._take_over(state, out, now_ms)
-        if self._mail:
-            return self._begin(self._mail[0], state, out, now_ms)
+        if self.mail:
+            return self._begin(self.mail[0], state, out, now_ms)
         self._give_slot_back(out)
         return False
 
@@ -366,7 +359,7 @@ class Session:
             self._wait(mail, trigger, state, out)
         elif seen and seen != mail.digest:
             self._refusals.append((mail, trigger, Code.CONFLICT, "this turn id is known with other content"))
-        elif (state.open is not None and state.open.turn == turn) or any(m.id == turn for m in self._mail):
+        elif (state.open is not None and state.open.turn == turn) or any(m.id == turn for m in self.mail):
             self._hold(turn, trigger)
         else:
             self._hold(turn, trigger)
@@ -378,7 +371,7 @@ class Session:
         if state.open is not None and state.open.turn == turn:
             return state.open.digest
         if turn in self._held:
-            for mail in self._mail:
+            for mail in self.mail:
                 if mail.id == turn:
                     return mail.digest
             for item in self._settles:
@@ -389,22 +382,22 @@ class Session:
 
     def _wait(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect]) -> None:
         policy = mail.record.turn.if_busy or (state.opened.if_busy if state.opened else "enqueue")
-        busy = self._running is not None or state.open is not None or bool(self._mail)
+        busy = self.running is not None or state.open is not None or bool(self.mail)
         self._hold(mail.id, trigger)
         if busy and policy == "reject":
             self._settles.append((mail, Code.BUSY, "a turn runs or waits and the policy is reject", None))
             return
         if busy and policy in {"interrupt", "rollback"}:
             self._interrupt("interrupt" if policy == "interrupt" else "rollback", out)
-        self._mail.append(mail)
+        self.mail.append(mail)
 
     def _interrupt(self, by: CancelledBy, out: list[Effect]) -> None:
         """End the running turn and every earlier waiting one, in order."""
-        if self._running is not None and self._result is None and self._stopping is None:
+        if self.running is not None and self._result is None and self._stopping is None:
             self._stopping = by
             out.append(Stop(by))
-        self._settles.extend((mail, by, "", None) for mail in self._mail)
-        self._mail.clear()
+        self._settles.extend((mail, by, "", None) for mail in self.mail)
+        self.mail.clear()
 
     def _refuse_next(self, state: State, out: list[Effect]) -> bool:
         """ "No such session" is said only of a state that was read after the record came."""
@@ -413,14 +406,14 @@ class Session:
             return self._ask(Look(), out)
         self._refusals.popleft()
         if code is Code.NOT_FOUND and (state.opened is None or state.opened.user == mail.user):
-            self._inbox.append((mail, trigger))
+            self.inbox.append((mail, trigger))
         else:
             out.append(Refuse(trigger, code, text))
         return True
 
     def _reject(self, mail: Mail, code: Code, text: str, out: list[Effect]) -> bool:
         """The head of the mailbox may not become a turn of this session: nothing goes into the journal."""
-        self._mail.popleft()
+        self.mail.popleft()
         out.extend(Refuse(trigger, code, text) for trigger in self._held.pop(mail.id, ()))
         return True
 
@@ -428,7 +421,7 @@ class Session:
 
     def _begin(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> bool:
         if state.ended(mail.id) is not None:
-            self._mail.popleft()
+            self.mail.popleft()
             self._republish(mail.id, out)
             return True
         try:
@@ -468,7 +461,7 @@ class Session:
             verdict, text = Code.SESSION_EXPIRED, "the session expired; open it anew or use another id"
         if verdict is None:
             return False
-        self._mail.popleft()
+        self.mail.popleft()
         self._settles.append((mail, verdict, text, None))
         return True
 
@@ -489,6 +482,7 @@ class Session:
             )
         return Claim.trusted(
             at_ms=now_ms,
+            k="claim",
             turn=record.id,
             attempt=1,
             tries=1,
@@ -552,14 +546,16 @@ class Session:
 
     def _merged_claim(self, state: State, now_ms: int) -> Claim | None:
         """The CLAIM of the next waiting turn, where nothing about it needs a second look."""
-        if not (self._merge and self._slot and self._mail) or self._ops or self._settles or state.ahead:
+        if not (self._merge and self._slot and self.mail) or self._ops or self._settles or state.ahead:
             return None
         if self._repeats:
             return None
-        mail = self._mail[0]
+        mail = self.mail[0]
         turn = mail.record.turn
-        plain = turn.agent is None and turn.history is None and mail.deadline_ms > now_ms
-        if not plain or mail.id in self._acked or state.ended(mail.id) is not None or state.opened is None:
+        opened = state.opened
+        if opened is None or turn.agent not in {None, opened.agent} or turn.history is not None:
+            return None
+        if mail.deadline_ms <= now_ms or mail.id in self._acked or mail.id in state.ended_turns:
             return None
         try:
             terms = self._rules.terms(state.opened.agent)
@@ -607,14 +603,14 @@ class Session:
             self._after_close(entry, out, now_ms)
 
     def _after_claim(self, entry: Claim, out: list[Effect]) -> None:
-        if self._mail and self._mail[0].id == entry.turn:
-            self._mail.popleft()
-        self._running = entry.turn
+        if self.mail and self.mail[0].id == entry.turn:
+            self.mail.popleft()
+        self.running = entry.turn
         self._stopping = None
         out.append(Start())
 
     def _after_finish(self, entry: Finish, out: list[Effect], now_ms: int) -> None:
-        self._running, self._result, self._stopping = None, None, None
+        self.running, self._result, self._stopping = None, None, None
         self._publish(entry.turn, entry.frames[0], out)
         if entry.outcome == "failed" and self._gave_up(entry):
             out.append(DeadLetterTurn(entry.turn, Code.POISON, "tried as often as is allowed"))
@@ -631,9 +627,9 @@ class Session:
         return '"code":"poison"' in entry.frames[0]
 
     def _after_close(self, entry: Close, out: list[Effect], now_ms: int) -> None:
-        if self._running is not None:
+        if self.running is not None:
             out.append(Abandon())
-        self._running, self._result, self._stopping = None, None, None
+        self.running, self._result, self._stopping = None, None, None
         self._steps.clear()
         self._give_slot_back(out)
         for turn, frame in zip(entry.ended, entry.frames, strict=True):
@@ -642,8 +638,8 @@ class Session:
             self._answer(op, "applied", entry.ended[0], out, now_ms)
         self._cancels.clear()
         if entry.reason == "delete":
-            self._settles.extend((mail, "delete", "", None) for mail in self._mail)
-            self._mail.clear()
+            self._settles.extend((mail, "delete", "", None) for mail in self.mail)
+            self.mail.clear()
         if entry.op is not None and self._ops and self._ops[0].record.control.op == entry.op:
             self._closers.append(self._ops.popleft())
 
@@ -653,15 +649,15 @@ class Session:
         self.state = state
         now = state.open
         same = now is not None and before is not None and (now.turn, now.attempt) == (before.turn, before.attempt)
-        if self._running is not None and not (same and now is not None and now.turn == self._running):
+        if self.running is not None and not (same and now is not None and now.turn == self.running):
             out.append(Abandon())
-            self._running, self._result, self._stopping = None, None, None
+            self.running, self._result, self._stopping = None, None, None
             self._steps.clear()
             self._give_slot_back(out)
-        if self._running is None:
+        if self.running is None:
             self._ops.extendleft(reversed(self._cancels))
             self._cancels.clear()
-        waiting = {mail.id for mail in self._mail} | {item[0].id for item in self._settles}
+        waiting = {mail.id for mail in self.mail} | {item[0].id for item in self._settles}
         for turn in list(self._held):
             if turn not in waiting and turn not in self._publishing and (now is None or now.turn != turn):
                 self._republish(turn, out)
@@ -720,15 +716,15 @@ class Session:
         if state.ended(turn) is not None:
             self._too_late(self._ops.popleft(), turn, out, now_ms)
             return True
-        if self._running == turn:
+        if self.running == turn:
             return self._cancel_running(out)
         if state.open is not None and state.open.turn == turn:
             if not self._proof:
                 return self._ask(Prove(), out)
             return self._cancel_open(op, state, out, now_ms)
-        mail = next((mail for mail in self._mail if mail.id == turn), None)
+        mail = next((mail for mail in self.mail if mail.id == turn), None)
         if mail is not None:
-            self._mail.remove(mail)
+            self.mail.remove(mail)
             self._settles.append((mail, "user", "", self._ops.popleft()))
             return True
         if self._found != turn:
@@ -796,7 +792,7 @@ class Session:
             return self._deny(op, state, "unknown", out, now_ms)
         if op.trigger.reply_to is not None:
             self._watchers[op.trigger.reply_to] = None
-            if self._running is not None and self._result is None:
+            if self.running is not None and self._result is None:
                 out.append(Show())
         self._reply(self._ops.popleft(), "applied", getattr(op.record.control, "turn", None), out, now_ms)
         return True
@@ -820,7 +816,7 @@ class Session:
         return self._close(control.kind, control.op, state, out, now_ms)
 
     def _may_expire(self, state: State, now_ms: int) -> bool:
-        if state.opened is None or not state.at_rest or self._mail or self._running is not None:
+        if state.opened is None or not state.at_rest or self.mail or self.running is not None:
             return False
         try:
             idle_ms = self._rules.terms(state.opened.agent).idle_ms
@@ -891,6 +887,6 @@ class Session:
             out.append(Acknowledge(trigger))
 
     def _take_append(self) -> Append:
-        asked, self._asked = self._asked, None
+        asked, self.asked = self.asked, None
         assert isinstance(asked, Append)
         return asked

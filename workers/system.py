@@ -56,7 +56,8 @@ class Parts:
 
 
 class ActorSystem:
-    """See the module. `worker`: this process's name, new with every start; `fatal`: told of errors that do not pass."""
+    """See the module. `worker`: this process's name, new with every start; `fatal`: told of errors that do not pass; `moved`: of a
+    partition whose watermark may have moved."""
 
     relist_ms = 30_000
 
@@ -68,6 +69,7 @@ class ActorSystem:
         settings: WorkerSettings,
         sessions: SessionSettings,
         fatal: Callable[[BaseException], None],
+        moved: Callable[[Partition], None],
     ) -> None:
         self.worker = worker
         self.store = parts.store
@@ -99,6 +101,7 @@ class ActorSystem:
         self._incarnation = secrets.token_hex(6)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._fatal = fatal
+        self._moved = moved
         self._terms_of: dict[str | None, Terms] = {}
 
     # ---- sessions
@@ -136,7 +139,7 @@ class ActorSystem:
         """A partition is ours in this assignment: a new one, or one that we keep."""
         partition = self.partitions.get(number)
         if partition is None:
-            self.partitions[number] = Partition(number, generation, offsets)
+            self.partitions[number] = Partition(number, generation, offsets, self._moved)
         else:
             partition.renew(generation, offsets)
 

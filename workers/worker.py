@@ -39,7 +39,7 @@ class Worker:
         self._call_later = parts.call_later
         self.stopping = asyncio.Event()
         self.error: BaseException | None = None
-        self.system = ActorSystem(parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed)
+        self.system = ActorSystem(parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed, moved=self._moved)
         self._sweep = Sweep(parts.store, publisher, sessions, clock_ms=parts.clock_ms)
         self._intake: Intake | None = None
         self._generation = -1
@@ -83,7 +83,6 @@ class Worker:
             partitions=self._publisher.partition_count(TURNS),
             timeout_ms=int(self._sessions.turn_timeout_s * 1_000),
             limits=Limits(content_bytes=self._sessions.content_bytes),
-            dirty=self._moved,
         )
         await self._consumer.start(self)
         self.system.spawn(self.system.commit.broken(), "group commit")
@@ -166,6 +165,7 @@ class Worker:
     async def _look_around(self) -> None:
         self.system.lag = float(sum((await self._consumer.lag()).values()))
         self.system.pool.evict()
+        self.system.metrics.settle()
         try:
             self.writable = await self._store.ping()
         except StoreUnavailable:

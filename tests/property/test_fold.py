@@ -34,7 +34,7 @@ def core(state: State) -> State:
     """What must survive an unset: all but what is remembered of turns and ops of lives that are closed."""
     since = state.closed.version if state.closed else 0
     return state._replace(
-        over=tuple(item for item in state.over if item.version > since),
+        ended_turns={item.turn: item for item in state.over if item.version > since},
         ops=tuple(item.model_copy(update={"turn": None}) for item in state.ops),
         wiped=True,
     )

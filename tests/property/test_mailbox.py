@@ -63,7 +63,7 @@ def play(steps: list[tuple[str, int]]) -> tuple[Desk, int]:
         elif what == "finish" and desk.session.running is not None:
             _finish(desk)
         elif what == "evict" and desk.session.idle and desk.session.state is not None:
-            desk.session.state = desk.session.state._replace(over=())
+            desk.session.state = desk.session.state._replace(ended_turns={})
     settle(desk)
     return desk, records
 

@@ -173,7 +173,7 @@ class Stage:
             turn=open_turn(given or TurnInput(text="hi"), attempt, tuple(steps), round(deadline_s * 1000)),
             history=history,
             agent=agent if hasattr(agent, "run") else Function(agent),
-            emitter=self._emitter(attempt),
+            open_emitter=lambda: self._emitter(attempt),
             link=self.link,
             max_reply_bytes=max_reply_bytes,
             max_steps=max_steps,

@@ -114,7 +114,7 @@ def test_a_turn_that_the_state_forgot_is_known_by_the_index() -> None:
     desk.turn("t1")
     desk.finish()
     assert desk.session.state is not None
-    desk.session.state = desk.session.state._replace(over=())
+    desk.session.state = desk.session.state._replace(ended_turns={})
     desk.turn("t1")
     assert desk.started == [("t1", 1)]
     assert [turn for turn, _ in desk.published] == ["t1", "t1"]
@@ -127,7 +127,7 @@ def test_a_forgotten_turn_in_a_merged_claim_does_not_hold_up_the_finish() -> Non
     desk.finish()
     desk.turn("t2")
     assert desk.session.state is not None
-    desk.session.state = desk.session.state._replace(over=())
+    desk.session.state = desk.session.state._replace(ended_turns={})
     desk.session._acked.clear()
     desk.turn("t1")
     desk.finish()
@@ -301,7 +301,7 @@ class TestCancel:
         desk.turn("t1")
         desk.finish()
         assert desk.session.state is not None
-        desk.session.state = desk.session.state._replace(over=())
+        desk.session.state = desk.session.state._replace(ended_turns={})
         desk.control(cancel("t1"))
         assert desk.acks == [("c1", "too_late")]
 
