@@ -45,6 +45,7 @@ from workers.effects import (
 from workers.result import Result
 
 _AHEAD_LIMIT = 256
+_OWN_PARTITION: frozenset[str | None] = frozenset((None,))
 
 
 class Terms(NamedTuple):
@@ -77,6 +78,7 @@ class Session:
         "_closers",
         "_found",
         "_fresh",
+        "_gave_up",
         "_held",
         "_late",
         "_merge",
@@ -124,7 +126,7 @@ class Session:
         self._stopping: CancelledBy | None = None
         self._cancels: list[Op] = []
         self._watchers: dict[str, None] = {}
-        self._slot = self._wants = self._proof = self._fresh = self._late = False
+        self._slot = self._wants = self._proof = self._fresh = self._late = self._gave_up = False
         self._merge = True
         self._found: str | None = None
 
@@ -173,8 +175,23 @@ class Session:
     def arrived(self, mail: Mail, trigger: Trigger, now_ms: int) -> list[Effect]:
         """A turn record came."""
         trigger.waits = 1
-        self.inbox.append((mail, trigger))
-        return self._advance([], now_ms)
+        if self._simply_waits(mail):
+            self._held[mail.id] = [trigger]
+            self.mail.append(mail)
+        else:
+            self.inbox.append((mail, trigger))
+        return self._advance([], now_ms) if self.asked is None else []
+
+    def _simply_waits(self, mail: Mail) -> bool:
+        """Whether nothing but its place in the mailbox is to be found for a turn: new, of this session's user, while
+        another runs. Most are so under load; the rest takes the longer way, and in order."""
+        state, turn = self.state, mail.id
+        if self.running is None or state is None or self.inbox or turn in self._held or turn in state.ended_turns:
+            return False
+        opened, policy = state.opened, mail.record.turn.if_busy
+        if opened is None or opened.user != mail.user or turn == self.running:
+            return False
+        return (policy or opened.if_busy) == "enqueue"
 
     def commanded(self, op: Op, now_ms: int) -> list[Effect]:
         """A control record came. It overtakes waiting turns."""
@@ -277,7 +294,7 @@ class Session:
         self._take_append()
         out: list[Effect] = []
         self._overtaken(state, out)
-        self._fresh = self._proof = False
+        self._fresh = self._proof = self._gave_up = False
         return self._advance(out, now_ms)
 
     def known(self, now_ms: int) -> list[Effect]:
@@ -420,6 +437,8 @@ class Session:
     # ---- a turn begins
 
     def _begin(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> bool:
+        if self._wants:
+            return False  # looked at again when the slot is there
         if state.ended(mail.id) is not None:
             self.mail.popleft()
             self._republish(mail.id, out)
@@ -433,9 +452,8 @@ class Session:
         if self._settled_instead(mail, terms, state, now_ms):
             return True
         if not self._slot:
-            if not self._wants:
-                self._wants = True
-                out.append(WantSlot())
+            self._wants = True
+            out.append(WantSlot())
             return False
         return self._ask(Append(state.version + 1, self._claim(mail, state, terms, now_ms)), out)
 
@@ -468,11 +486,12 @@ class Session:
     def _expired(self, state: State) -> bool:
         return state.closed is not None and state.closed.reason == "expire"
 
-    def _claim(self, mail: Mail, state: State, terms: Terms, now_ms: int) -> Claim:
+    def _claim(self, mail: Mail, state: State, terms: Terms | None, now_ms: int) -> Claim:
+        """`terms`: only where the session is to be opened."""
         record = mail.record
         turn = record.turn
         opens = None
-        if state.opened is None:
+        if state.opened is None and terms is not None:
             opens = Open(
                 at_ms=now_ms,
                 user=turn.user,
@@ -529,7 +548,7 @@ class Session:
 
     def _give_up(self, tries: int, state: State, out: list[Effect], now_ms: int) -> bool:
         """The open turn is out of tries or out of time: its outcome, without another run."""
-        poison = tries > self._rules.tries
+        self._gave_up = poison = tries > self._rules.tries
         code = Code.POISON if poison else Code.DEADLINE_EXCEEDED
         text = f"{tries - 1} attempts ended with their process" if poison else "the deadline passed"
         result = Result(outcome="failed", code=code, message=text)
@@ -557,11 +576,7 @@ class Session:
             return None
         if mail.deadline_ms <= now_ms or mail.id in self._acked or mail.id in state.ended_turns:
             return None
-        try:
-            terms = self._rules.terms(state.opened.agent)
-        except Refusal:
-            return None
-        return self._claim(mail, state, terms, now_ms)
+        return self._claim(mail, state, None, now_ms)
 
     def allow_merge(self, allowed: bool) -> None:
         """Whether FINISH may carry the next CLAIM: not while other sessions wait for a slot or a snapshot is due."""
@@ -612,7 +627,8 @@ class Session:
     def _after_finish(self, entry: Finish, out: list[Effect], now_ms: int) -> None:
         self.running, self._result, self._stopping = None, None, None
         self._publish(entry.turn, entry.frames[0], out)
-        if entry.outcome == "failed" and self._gave_up(entry):
+        if self._gave_up:
+            self._gave_up = False
             out.append(DeadLetterTurn(entry.turn, Code.POISON, "tried as often as is allowed"))
         for op in self._cancels:
             self._answer(op, "applied" if entry.outcome == "cancelled" else "too_late", entry.turn, out, now_ms)
@@ -622,9 +638,6 @@ class Session:
             self._after_claim(entry.claim, out)
         else:
             self._give_slot_back(out)
-
-    def _gave_up(self, entry: Finish) -> bool:
-        return '"code":"poison"' in entry.frames[0]
 
     def _after_close(self, entry: Close, out: list[Effect], now_ms: int) -> None:
         if self.running is not None:
@@ -855,10 +868,12 @@ class Session:
             held.append(trigger)
 
     def _publish(self, turn: str, frame: str, out: list[Effect]) -> None:
-        to: set[str | None] = {trigger.reply_to for trigger in self._held.get(turn, ())}
-        to.update(self._watchers)
+        held = self._held.get(turn, ())
+        to = frozenset([trigger.reply_to for trigger in held]) if held else _OWN_PARTITION
+        if self._watchers:
+            to = to.union(self._watchers) if held else frozenset(self._watchers)
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
-        out.append(Publish(turn, frame, frozenset(to) if to else frozenset((None,))))
+        out.append(Publish(turn, frame, to))
 
     def _republish(self, turn: str, out: list[Effect], to: frozenset[str | None] | None = None) -> None:
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
