@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from journal.folding import fold_rows, state_of
 from journal.port import Journal, Row, Store
 from journal.snapshotting import NOTHING_SAVED, Saved, saved_by
-from journal.state import EMPTY, State, fold_rows, state_of
+from journal.state import EMPTY, State
 from schemas.snapshot import Chunk, Snapshot
 
 PAGE = 1_000

@@ -33,8 +33,10 @@ class Row(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of content, about."""
-        frames = self.frames
-        return 96 + len(self.body or "") + (sum(map(len, frames)) if frames else 0)
+        size = 96 + len(self.body or "")
+        for frame in self.frames:
+            size += len(frame)
+        return size
 
 
 class Verdict(Enum):

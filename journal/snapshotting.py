@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from journal.folding import snapshot_of
 from journal.history import size_of
-from journal.state import State, snapshot_of
+from journal.state import State
 from schemas.snapshot import Chunk, Snapshot
 
 LEAST_BYTES = 65_536

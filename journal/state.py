@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from journal.content import has_content, stays
 from journal.history import History
-from journal.port import Row
 from schemas.entries import (
     Claim,
     Close,
@@ -23,12 +21,11 @@ from schemas.entries import (
     Settle,
     Step,
     Suspend,
-    entry_of,
 )
 from schemas.history import HistoryItem, said, whole
 from schemas.ids import message_id
 from schemas.parts import Part, plain_text
-from schemas.snapshot import AheadCancel, Chunk, Closed, EndedTurn, SeenOp, Snapshot
+from schemas.snapshot import AheadCancel, Closed, EndedTurn, SeenOp
 from schemas.turn import TurnInput
 
 _T = TypeVar("_T")
@@ -120,71 +117,13 @@ def fold(state: State, version: int, entry: Entry) -> State:
     """The state after `entry`, which is number `version`. Raises FoldError where it cannot follow `state`."""
     if version != state.version + 1:
         raise FoldError(f"version {version} after {state.version}: a gap")
-    last_ms = max(state.last_ms, entry.at_ms)
+    last_ms = entry.at_ms if entry.at_ms > state.last_ms else state.last_ms
     state = _FOLDS[type(entry)](state, version, entry)
     op = entry.op_id
     if op is None:
         return state if state.version == version else state._replace(version=version, last_ms=last_ms)
     seen = SeenOp(op=op, turn=_turn_of(entry), version=version)
-    return state._replace(version=version, last_ms=last_ms, ops=_ring(state.ops, seen, REMEMBERED_OPS))
-
-
-def fold_rows(state: State, rows: Iterable[Row]) -> State:
-    """Fold stored rows: all that follow `state`, up to the newest (not one page of them).
-
-    What lies before the last CLOSE and is unset or dropped in part counts only by its keys.
-    """
-    listed = list(rows)
-    last_close = next((i for i in range(len(listed) - 1, -1, -1) if listed[i].kind == "close"), None)
-    dropped = bool(listed) and listed[0].v > state.version + 1 and (last_close is not None or state.version == 0)
-    if dropped:
-        state = state._replace(version=listed[0].v - 1)
-    if last_close is None:
-        return _fold_plain(state, listed)
-    before, after = listed[:last_close], listed[last_close:]
-    hollow = dropped or any(row.body is None for row in before)
-    lived = state.version > (state.closed.version if state.closed else 0)
-    done = dropped or any(row.body is None and row.kind != "control" for row in before)
-    left = any(map(has_content, before)) or (lived and not done)
-    state = _fold_hollow(state, before) if hollow else _fold_plain(state, before)
-    state = _fold_plain(state, after[:1])._replace(wiped=not left)
-    return _fold_plain(state, after[1:])
-
-
-def snapshot_of(state: State) -> Snapshot:
-    """The state at rest, as it is stored. Raises FoldError when it is not at rest."""
-    if not state.at_rest:
-        raise FoldError("a snapshot is taken at rest only")
-    return Snapshot(
-        version=state.version,
-        base=state.base,
-        opened=state.opened,
-        turns=state.turns,
-        last_ms=state.last_ms,
-        chunks=state.history.chunk_count,
-        sealed=state.history.sealed_items,
-        items=state.history.tail(),
-        over=state.over,
-        ops=state.ops,
-        ahead=state.ahead,
-        closed=state.closed,
-    )
-
-
-def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
-    """The state that a snapshot and its chunks hold; later rows are folded on top."""
-    return State(
-        version=snapshot.version,
-        base=snapshot.base,
-        opened=snapshot.opened,
-        history=History.of((chunk.items for chunk in chunks), snapshot.items),
-        turns=snapshot.turns,
-        last_ms=snapshot.last_ms,
-        ended_turns={ended.turn: ended for ended in snapshot.over},
-        ops=snapshot.ops,
-        ahead=snapshot.ahead,
-        closed=snapshot.closed,
-    )
+    return state._replace(version=version, last_ms=last_ms, ops=ring(state.ops, seen, REMEMBERED_OPS))
 
 
 def user_item(turn: OpenTurn) -> HistoryItem:
@@ -194,44 +133,11 @@ def user_item(turn: OpenTurn) -> HistoryItem:
     return whole(message_id(turn.turn, 0), turn.turn, "user", parts, turn.began_ms)
 
 
-def _fold_plain(state: State, rows: list[Row]) -> State:
-    for row in rows:
-        if row.body is None:
-            raise FoldError(f"{row.s} version {row.v}: content unset, but no CLOSE follows")
-        state = fold(state, row.v, entry_of(row.kind, row.body, row.frames))
-    return state
-
-
-def _fold_hollow(state: State, rows: list[Row]) -> State:
-    """Rows whose content is going: only ids, earlier CLOSEs and cancels that came ahead are taken."""
-    came = {turn.turn for turn in (state.open, *state.parked) if turn is not None}
-    for row in rows:
-        if row.v != state.version + 1:
-            raise FoldError(f"{row.s} version {row.v} after {state.version}: a gap")
-        entry = entry_of(row.kind, row.body) if row.body is not None and stays(row) else None
-        if isinstance(entry, Close):
-            state = fold(state, row.v, entry)
-            continue
-        if row.turn is not None:
-            came.add(row.turn)
-        state = _hollow_row(state, row, entry if isinstance(entry, ControlNote) else None, came)
-    return state._replace(open=None, parked=(), opened=None)
-
-
-def _hollow_row(state: State, row: Row, cancel: ControlNote | None, came: set[str]) -> State:
-    ops, ahead = state.ops, _without(state.ahead, row.turn) if row.turn else state.ahead
-    if row.op is not None:
-        ops = _ring(ops, SeenOp(op=row.op, turn=cancel.turn if cancel else None, version=row.v), REMEMBERED_OPS)
-    if cancel is not None and cancel.turn not in came:
-        ahead = (*ahead, AheadCancel(turn=cancel.turn, user=cancel.user, op=cancel.op))
-    return state._replace(version=row.v, last_ms=max(state.last_ms, row.at_ms), ops=ops, ahead=ahead)
-
-
 def _turn_of(entry: Entry) -> str | None:
     return getattr(entry, "turn", None)
 
 
-def _ring(items: tuple[_T, ...], item: _T, size: int) -> tuple[_T, ...]:
+def ring(items: tuple[_T, ...], item: _T, size: int) -> tuple[_T, ...]:
     return (*items[1 - size :], item) if len(items) >= size else (*items, item)
 
 
@@ -282,7 +188,7 @@ def _claim(state: State, version: int, entry: Claim) -> State:
         open=_opened_turn(entry, version, brought),
         turns=state.turns + 1,
         parked=tuple(item for item in state.parked if item.turn != entry.turn) if parked else state.parked,
-        ahead=_without(state.ahead, entry.turn),
+        ahead=without(state.ahead, entry.turn),
     )
 
 
@@ -312,7 +218,7 @@ def _opened_turn(entry: Claim, version: int, brought: TurnInput) -> OpenTurn:
     )
 
 
-def _without(ahead: tuple[AheadCancel, ...], turn: str) -> tuple[AheadCancel, ...]:
+def without(ahead: tuple[AheadCancel, ...], turn: str) -> tuple[AheadCancel, ...]:
     return tuple(item for item in ahead if item.turn != turn) if ahead else ahead
 
 
@@ -350,7 +256,7 @@ def _control(state: State, version: int, entry: ControlNote) -> State:
 
 
 def _park(state: State, version: int, entry: Park) -> State:
-    return state._replace(parked=(*state.parked, entry), ahead=_without(state.ahead, entry.turn))
+    return state._replace(parked=(*state.parked, entry), ahead=without(state.ahead, entry.turn))
 
 
 def _settle(state: State, version: int, entry: Settle) -> State:
@@ -358,16 +264,14 @@ def _settle(state: State, version: int, entry: Settle) -> State:
     return state._replace(
         ended_turns=_remember(state.ended_turns, ended),
         parked=tuple(item for item in state.parked if item.turn != entry.turn) if state.parked else state.parked,
-        ahead=_without(state.ahead, entry.turn),
+        ahead=without(state.ahead, entry.turn),
     )
 
 
 def _finish(state: State, version: int, entry: Finish) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "FINISH")
     said = entry.history if entry.rollback else (user_item(now), *entry.history)
-    over = _remember(
-        state.ended_turns, EndedTurn(entry.turn, entry.outcome, version, now.digest, now.position.offset)
-    )
+    over = _remember(state.ended_turns, EndedTurn(entry.turn, entry.outcome, version, now.digest, now.position.offset))
     for turn in entry.joined:
         over = _remember(over, EndedTurn(turn=turn, outcome="completed", version=version, digest=""))
     history = state.history.extended(said)
@@ -379,7 +283,7 @@ def _finish(state: State, version: int, entry: Finish) -> State:
     return _claim(state._replace(open=None, history=history, ended_turns=over), version, claim)
 
 
-def _next_state(  # noqa: PLR0913, PLR0917 (every turn makes two states: `_replace` costs three times as much)
+def _next_state(
     state: State,
     version: int,
     at_ms: int,
@@ -395,7 +299,7 @@ def _next_state(  # noqa: PLR0913, PLR0917 (every turn makes two states: `_repla
         began,
         history,
         state.turns if began is None else state.turns + 1,
-        max(state.last_ms, at_ms),
+        at_ms if at_ms > state.last_ms else state.last_ms,
         over,
         state.ops,
         state.ahead,

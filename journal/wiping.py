@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from journal.folding import snapshot_of
 from journal.port import Store
-from journal.state import State, snapshot_of
+from journal.state import State
 
 
 async def wipe(store: Store, s: str, state: State) -> State:

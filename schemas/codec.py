@@ -133,7 +133,7 @@ def _position(stream: str, record: Record) -> Position:
 def parse_turn(value: bytes | str, limits: Limits = DEFAULT_LIMITS) -> Turn:
     """The JSON of a turn, within the limits and not empty. Raises Refusal."""
     try:
-        turn = _TURN.validate_json(value)
+        turn: Turn = _TURN.validate_json(value)
     except ValidationError as error:
         raise Refusal(Code.BAD_REQUEST, first_error(error)) from None
     except (ValueError, RecursionError) as error:

@@ -256,7 +256,7 @@ def entry_of(kind: str, body: str, frames: tuple[str, ...] = ()) -> Entry:
     return entry.model_copy(update={"frames": frames}) if frames else entry  # type: ignore[return-value]
 
 
-# The two entries that every turn writes, spelled out: a fifth of what the general way costs, and the same JSON (tested).
+# The entries that every turn writes, spelled out: a fifth of what the general way costs, and the same JSON (tested).
 
 
 def _claim_body(claim: Claim) -> dict[str, Any]:
@@ -277,7 +277,8 @@ def _claim_body(claim: Claim) -> dict[str, Any]:
         body["traceparent"] = claim.traceparent
     given = claim.input
     if given is not None:
-        body["input"] = {"text": given.text} if given.plain else Fragment(_INPUT.to_json(given, exclude_defaults=True))
+        plain = given.plain and given.text
+        body["input"] = {"text": given.text} if plain else Fragment(_INPUT.to_json(given, exclude_defaults=True))
     if claim.opens is not None:
         body["opens"] = Fragment(without_defaults(claim.opens))
     return body

@@ -43,7 +43,10 @@ class Receipt:
     def as_json(self) -> dict[str, Any]:
         """What orjson takes for it: without what is zero, empty or unknown."""
         hops = self.hops
-        said = {
+        times = {"queue_us": hops.queue_us, "model_us": hops.model_us, "agent_us": hops.agent_us}
+        if hops.claim_us or hops.write_us:
+            times |= {"claim_us": hops.claim_us, "write_us": hops.write_us}
+        said: dict[str, Any] = {
             "tenant": self.tenant,
             "session": self.session,
             "turn": self.turn,
@@ -52,12 +55,8 @@ class Receipt:
             "outcome": self.outcome,
             "attempt": self.attempt,
             "at_ms": self.at_ms,
-            "hops": {"queue_us": hops.queue_us, "model_us": hops.model_us, "agent_us": hops.agent_us},
+            "hops": times,
         }
-        if hops.claim_us:
-            said["hops"]["claim_us"] = hops.claim_us
-        if hops.write_us:
-            said["hops"]["write_us"] = hops.write_us
         if self.usage:
             said["usage"] = Fragment(_USAGE.dump_json(self.usage, exclude_none=True))
         if self.money is not None:

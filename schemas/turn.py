@@ -37,7 +37,9 @@ class TurnInput(Frozen):
     @property
     def plain(self) -> bool:
         """Nothing but text: what most turns are."""
-        return not (self.parts or self.metadata or self.options or self.tools or self.history)
+        if self.parts or self.metadata:
+            return False
+        return self.options is None and self.tools is None and self.history is None
 
 
 class Turn(TurnInput):

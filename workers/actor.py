@@ -8,73 +8,52 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from journal.loader import Loaded, load, read_on
-from journal.port import Row, StoreUnavailable, Verdict
+from journal.port import Row, Verdict
 from journal.rows import row_of
 from journal.state import State
-from journal.sweeping import bury_first, too_old
-from journal.turns import terminal_of
-from journal.wiping import wipe
 from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
 from schemas.entries import Claim, Close, Entry, Finish, Open, Settle, Step
 from schemas.errors import Refusal
 from schemas.ids import split_key
 from workers import effects as fx
-from workers.agent import Agent, AgentSpec, SessionInfo
-from workers.archive import Archive
+from workers.agent import Agent, SessionInfo
 from workers.emitter import Emitter, FrameIds
 from workers.executor import RunningTurn
 from workers.job import Job, TurnLost
 from workers.outbox import noted
 from workers.partition import TURNS, Partition
+from workers.questions import Questions
 from workers.result import Result
-from workers.session import Session
 
 if TYPE_CHECKING:
     from workers.system import ActorSystem
 
-_RETRY_S = 0.5
 _QUANTUM_S = 0.05  # short turns of one session follow each other this long before its slot goes to whoever waits
 
 
-class Actor:
+class Actor(Questions):
     """Session, agent instance and mailbox. Implements the executor's `TurnLink` and the slots' `Seeker`."""
 
     __slots__ = (
-        "_agent",
         "_append_row",
         "_append_s",
-        "_archive",
         "_claimed",
         "_known_info",
         "_pending",
         "_run",
         "_slot_s",
-        "_spec",
         "_steps",
-        "_system",
         "_waited",
-        "dead",
-        "key",
         "listed_ms",
-        "partition",
-        "session",
     )
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
-        self.key = key
-        self.partition = partition
-        self.session = Session(key, system.rules, floor=partition.floor)
-        self._archive = Archive()
+        super().__init__(key, partition, system)
         self.listed_ms = 0
-        self.dead = False
-        self._system = system
-        self._agent: Agent | None = None
-        self._spec: AgentSpec | None = None
         self._run: RunningTurn | None = None
         self._known_info: tuple[Open, SessionInfo] | None = None
         self._claimed = 0
@@ -118,7 +97,7 @@ class Actor:
         self._system.commit.withdraw(self.key)
         if entry is not None:
             row = row_of(self.key, entry.version, entry.entry, self._system.nonce())
-            self._system.commit.append(row, _ignore)
+            self._system.commit.append(row, lambda _: None)  # a RELEASE that collides loses nothing
 
     # ---- carrying out
 
@@ -197,111 +176,7 @@ class Actor:
         if receipt.model_calls:
             system.count_models(receipt)
         if system.turn_log.enabled:
-            system.turn_log.ended(
-                {
-                    "session": receipt.session,
-                    "tenant": receipt.tenant,
-                    "turn": entry.turn,
-                    "attempt": entry.attempt,
-                    "version": state.version + 1,
-                    "outcome": entry.outcome,
-                    "queue_us": hops.queue_us,
-                    "model_us": hops.model_us,
-                    "agent_us": hops.agent_us,
-                    "finish_us": int(took_s * 1e6),
-                }
-            )
-
-    # ---- questions that take a while
-
-    def _load(self, _: fx.Load) -> None:
-        self._system.spawn(self._loaded(), f"load {self.key}")
-
-    async def _loaded(self) -> None:
-        loaded: Loaded | None = await self._patiently(self._fold)
-        if self.dead or loaded is None:
-            return
-        self._archive.begin(loaded.saved, loaded.tail_bytes)
-        self._tell(self.session.loaded(loaded.state, self._system.clock_ms()))
-
-    async def _fold(self) -> Loaded:
-        """Load; what is left of a session closed beyond retention goes first, so that nobody appends above it."""
-        store = self._system.store
-        loaded = await load(store, self.key)
-        if too_old(loaded.state, self._system.clock_ms(), self._system.keep_keys_s):
-            await bury_first(store, self.key, loaded.state)
-            loaded = await load(store, self.key)
-        return loaded
-
-    def _look(self, _: fx.Look) -> None:
-        self._system.spawn(self._looked(), f"look {self.key}")
-
-    async def _looked(self) -> None:
-        state = self._state()
-        journal = self._system.store.journal
-        if await self._patiently(lambda: journal.exists(self.key, state.version + 1)):
-            newer = await self._patiently(lambda: read_on(self._system.store, self.key, state))
-            state = newer if newer is not None else state
-        if not self.dead:
-            self._tell(self.session.looked(state, self._system.clock_ms()))
-
-    def _find(self, order: fx.Find) -> None:
-        self._system.spawn(self._found(order.turn), f"find {self.key}")
-
-    async def _found(self, turn: str) -> None:
-        journal = self._system.store.journal
-        version = await self._patiently(lambda: journal.introduced(self.key, turn))
-        if not self.dead:
-            self._tell(self.session.found(turn, version is not None, self._system.clock_ms()))
-
-    def _prove(self, _: fx.Prove) -> None:
-        self._system.spawn(self._proved(), f"prove {self.key}")
-
-    async def _proved(self) -> None:
-        if await self._system.prove(self.partition) and not self.dead:
-            self._tell(self.session.proved(self._system.clock_ms()))
-
-    async def _collided(self) -> None:
-        """Read on from the version we had, then prove that we are still a member, before anything is appended."""
-        state = await self._patiently(lambda: read_on(self._system.store, self.key, self._state()))
-        if self.dead or state is None or not await self._system.prove(self.partition) or self.dead:
-            return
-        self._tell(self.session.collided(state, self._system.clock_ms()))
-
-    def _wipe(self, _: fx.Wipe) -> None:
-        self._system.spawn(self._wiped(), f"wipe {self.key}")
-
-    async def _wiped(self) -> None:
-        """Unset what the closed session held; the next life builds its own agent."""
-        await self._patiently(lambda: wipe(self._system.store, self.key, self._state()))
-        self._archive.begin()
-        self._agent = self._spec = None
-        if not self.dead:
-            self._tell(self.session.wiped(self._system.clock_ms()))
-
-    def _republish(self, order: fx.Republish) -> None:
-        self._system.spawn(self._republished(order), f"republish {self.key}")
-
-    async def _republished(self, order: fx.Republish) -> None:
-        """The verbatim frame of a turn that is over; nothing where a CLOSE took its content."""
-        journal = self._system.store.journal
-        ended = await self._patiently(lambda: terminal_of(journal, self.key, order.turn))
-        if self.dead:
-            return
-        if ended is None or ended.frame is None:
-            self._published(order.turn)
-        else:
-            raw = ended.frame.encode()
-            self._system.outbox.frame(self.key, raw, order.to, lambda error: self._published(order.turn, error))
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Repeat a read until the store answers; None once the session is lost."""
-        while not self.dead:
-            try:
-                return await call()
-            except StoreUnavailable:
-                await asyncio.sleep(_RETRY_S)
-        return None
+            system.turn_log.ended(receipt, version=state.version + 1, finish_us=int(took_s * 1e6))
 
     # ---- running
 
@@ -310,14 +185,10 @@ class Actor:
         state = self._state()
         assert state.open is not None
         if self._system.turn_log.enabled:
-            names: dict[str, object] = {
-                "session": split_key(self.key)[1],
-                "turn": state.open.turn,
-                "attempt": state.open.attempt,
-                "version": state.version,
-                "worker": self._system.worker,
-            }
-            self._system.turn_log.started(names)
+            session, turn = split_key(self.key)[1], state.open
+            self._system.turn_log.started(
+                session, turn.turn, attempt=turn.attempt, version=state.version, worker=self._system.worker
+            )
         self._system.metrics.count("turns_started")
         if state.open.attempt > 1:
             self._system.metrics.count("takeovers")
@@ -504,17 +375,13 @@ class Actor:
         if await self._archive.write(self._system.store.snapshots, self.key, state):
             self._system.metrics.count("snapshots")
 
-    def _state(self) -> State:
-        assert self.session.state is not None
-        return self.session.state
-
     _ACTS: ClassVar[dict[type, Callable[[Actor, Any], None]]] = {
-        fx.Load: _load,
-        fx.Look: _look,
-        fx.Prove: _prove,
-        fx.Find: _find,
+        fx.Load: Questions._load,
+        fx.Look: Questions._look,
+        fx.Prove: Questions._prove,
+        fx.Find: Questions._find,
         fx.Append: _append,
-        fx.Wipe: _wipe,
+        fx.Wipe: Questions._wipe,
         fx.Start: _start,
         fx.Stop: _stop,
         fx.Show: _show,
@@ -522,13 +389,9 @@ class Actor:
         fx.WantSlot: _want_slot,
         fx.FreeSlot: _free_slot,
         fx.Publish: _publish,
-        fx.Republish: _republish,
+        fx.Republish: Questions._republish,
         fx.Reply: _reply,
         fx.Acknowledge: _acknowledge,
         fx.Refuse: _refuse,
         fx.DeadLetterTurn: _dead_letter,
     }
-
-
-def _ignore(verdict: Verdict) -> None:
-    """A RELEASE that collides loses nothing."""

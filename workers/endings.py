@@ -23,25 +23,9 @@ def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | Non
     """The FINISH of the open turn, with its frame, history and receipt."""
     turn = state.open
     assert turn is not None
-    return _finish(key, state, result, frame=_frame(key, turn, turn.attempt, result, now_ms), at=now_ms, op=op, claim=claim)
-
-
-def finish_unrun(key: str, state: State, result: Result, *, now_ms: int, op: str | None) -> Finish:
-    """The FINISH of an open turn that runs nowhere; its frame comes after all that any attempt has shown."""
-    turn = state.open
-    assert turn is not None
-    frame = _frame(key, turn, turn.attempt + 1, result, now_ms)
-    return _finish(key, state, result, frame=frame, at=now_ms, op=op, claim=None)
-
-
-def _finish(
-    key: str, state: State, result: Result, *, frame: bytes, at: int, op: str | None, claim: Claim | None
-) -> Finish:
-    turn = state.open
-    assert turn is not None
     rollback = result.by == "rollback"
     return Finish.trusted(
-        at_ms=at,
+        at_ms=now_ms,
         k="finish",
         turn=turn.turn,
         attempt=turn.attempt,
@@ -50,15 +34,16 @@ def _finish(
         op=op,
         history=() if rollback else result.history,
         rollback=rollback,
-        receipt=_receipt(key, state, turn, result, at),
+        receipt=_receipt(key, state, turn, result, now_ms),
         joined=(),
         claim=claim,
-        frames=(frame.decode(),),
+        frames=(_frame(key, turn, result, now_ms).decode(),),
     )
 
 
-def _frame(key: str, turn: OpenTurn, attempt: int, result: Result, now_ms: int) -> bytes:
+def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> bytes:
     tenant, session = split_key(key)
+    attempt = turn.attempt + 1 if result.unrun else turn.attempt
     if result.outcome == "completed":
         return completed(
             tenant=tenant,

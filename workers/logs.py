@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 import orjson
 
+from schemas.receipt import Receipt
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))
 
@@ -57,15 +59,28 @@ class TurnLog:
         self._stream = stream or sys.stderr
         self._lines: list[bytes] = []
 
-    def started(self, names: dict[str, object]) -> None:
-        """A turn's attempt begins: session, turn, attempt, version."""
-        self._put("turn started", names)
+    def started(self, session: str, turn: str, *, attempt: int, version: int, worker: str) -> None:
+        """A turn's attempt begins; `version`: of its CLAIM."""
+        self._put("turn started", session=session, turn=turn, attempt=attempt, version=version, worker=worker)
 
-    def ended(self, names: dict[str, object]) -> None:
-        """A turn is over: session, turn, attempt, version, outcome, and where the time went."""
-        self._put("turn ended", names)
+    def ended(self, receipt: Receipt, *, version: int, finish_us: int) -> None:
+        """A turn is over: its outcome and where the time went; `version`: of its FINISH, which took `finish_us`."""
+        hops = receipt.hops
+        self._put(
+            "turn ended",
+            session=receipt.session,
+            tenant=receipt.tenant,
+            turn=receipt.turn,
+            attempt=receipt.attempt,
+            version=version,
+            outcome=receipt.outcome,
+            queue_us=hops.queue_us,
+            model_us=hops.model_us,
+            agent_us=hops.agent_us,
+            finish_us=finish_us,
+        )
 
-    def _put(self, event: str, names: dict[str, object]) -> None:
+    def _put(self, event: str, **names: object) -> None:
         if self.enabled:
             if not self._lines:
                 self._call_later(0.05, self.flush)

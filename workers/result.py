@@ -16,8 +16,8 @@ from schemas.history import HistoryItem
 class Result:
     """`messages`: the answer as the frame splits it; `history`: what joins the conversation after the user's message.
 
-    `by` only for `cancelled`; `code` and `message` only for `failed`; `seq`: the terminal frame's number. Times in
-    microseconds.
+    `by` only for `cancelled`; `code` and `message` only for `failed`; `seq`: the terminal frame's number;
+    `unrun`: the turn runs nowhere, so its frame comes after all that any attempt has shown. Times in microseconds.
     """
 
     outcome: Literal["completed", "failed", "cancelled"]
@@ -35,3 +35,4 @@ class Result:
     model_calls: int = 0
     retries: int = 0
     seq: int = 0
+    unrun: bool = False

@@ -27,13 +27,13 @@ from workers.builder import Builder
 from workers.effects import Trigger
 from workers.emitter import CallLater
 from workers.executor import Executor
+from workers.holdings import Rules, Terms
 from workers.logs import TurnLog
 from workers.metrics import WorkerMetrics
 from workers.outbox import Outbox
 from workers.partition import TURNS, Partition
 from workers.pool import SessionPool
 from workers.registry import Registry
-from workers.session import Rules, Terms
 from workers.slots import Slots
 
 _log = logging.getLogger("fleet.worker")
@@ -56,8 +56,8 @@ class Parts:
 
 
 class ActorSystem:
-    """See the module. `worker`: this process's name, new with every start; `fatal`: told of errors that do not pass; `moved`: of a
-    partition whose watermark may have moved."""
+    """See the module. `worker`: this process's name, new with every start; `fatal`: told of errors that do not pass;
+    `moved`: of a partition whose watermark may have moved."""
 
     relist_ms = 30_000
 
@@ -179,7 +179,7 @@ class ActorSystem:
         """Mailboxes fill or empty: pause the partitions that are over their share, resume those well below it."""
         partition.waiting += by
         self.waiting += by
-        share = max(self._mailbox // max(len(self.partitions), 1), 1)
+        share = self._mailbox // (len(self.partitions) or 1) or 1
         if partition.paused:
             if partition.waiting <= share // 2:
                 partition.paused = False

@@ -39,7 +39,9 @@ class Worker:
         self._call_later = parts.call_later
         self.stopping = asyncio.Event()
         self.error: BaseException | None = None
-        self.system = ActorSystem(parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed, moved=self._moved)
+        self.system = ActorSystem(
+            parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed, moved=self._moved
+        )
         self._sweep = Sweep(parts.store, publisher, sessions, clock_ms=parts.clock_ms)
         self._intake: Intake | None = None
         self._generation = -1

@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from journal.content import has_content, stays
+from journal.folding import fold_rows, snapshot_of, state_of
 from journal.loader import load, read_on
 from journal.memory import MemoryStore
 from journal.port import Row
 from journal.snapshotting import NOTHING_SAVED, saved_by, snapshot_write
-from journal.state import EMPTY, State, fold_rows, snapshot_of, state_of
+from journal.state import EMPTY, State
 from journal.wiping import wipe
 from schemas.snapshot import Snapshot
 from tests.support.entries import Session

@@ -18,8 +18,9 @@ from schemas.errors import Refusal
 from schemas.history import said
 from schemas.turn import Turn, digest
 from workers import effects as fx
+from workers.holdings import Rules, Terms
 from workers.result import Result
-from workers.session import Rules, Session, Terms
+from workers.session import Session
 
 TERMS = Terms("echo", "1", 1_000_000, True)
 

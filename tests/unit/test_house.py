@@ -31,7 +31,7 @@ SDK_HOMES = {
     "testcontainers": (),
 }
 """Vendor SDK → the files that may import it."""
-HALLS = {"workers/session.py": 900, "workers/actor.py": 510}
+HALLS: dict[str, int] = {}
 """Files that outgrew 400 lines, and what they may not outgrow; a row goes when its file is split."""
 GROUND = {"schemas", "pydantic", "pydantic_core", "pydantic_settings", "yaml", "orjson"}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from journal.folding import fold_rows, snapshot_of
 from journal.port import Row
-from journal.state import EMPTY, REMEMBERED_TURNS, FoldError, fold, fold_rows, snapshot_of
+from journal.state import EMPTY, REMEMBERED_TURNS, FoldError, fold
 from schemas.entries import Release
 from tests.support.entries import Session
 

@@ -1,0 +1,118 @@
+"""Turns that come in: known ones join what is there, new ones wait or are settled as the policy says. No I/O."""
+
+from __future__ import annotations
+
+from journal.state import State
+from schemas.codes import Code
+from schemas.frames import CancelledBy
+from workers import endings
+from workers.effects import (
+    Append,
+    Effect,
+    Look,
+    Mail,
+    Refuse,
+    Stop,
+    Trigger,
+)
+from workers.holdings import Holdings
+
+
+class Admission(Holdings):
+    """The mailbox's decisions."""
+
+    __slots__ = ()
+
+    def _simply_waits(self, mail: Mail) -> bool:
+        """Whether nothing but its place in the mailbox is to be found for a turn: new, of this session's user, while
+        another runs. Most are so under load; the rest takes the longer way, and in order."""
+        state, turn = self.state, mail.id
+        if self.running is None or state is None or self.inbox or turn in self._held or turn in state.ended_turns:
+            return False
+        opened, policy = state.opened, mail.record.turn.if_busy
+        if opened is None or opened.user != mail.user or turn == self.running:
+            return False
+        return (policy or opened.if_busy) == "enqueue"
+
+    def _admit(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect], now_ms: int) -> None:
+        """Identity is the turn id: known turns join what is there, new ones wait."""
+        turn = mail.id
+        if state.opened is not None and state.opened.user != mail.user:
+            self._fresh = False
+            self._refusals.append((mail, trigger, Code.NOT_FOUND, "there is no such session for this user"))
+            return
+        seen = self._digest_of(turn, state)
+        if seen is None:
+            self._wait(mail, trigger, state, out)
+        elif seen and seen != mail.digest:
+            self._refusals.append((mail, trigger, Code.CONFLICT, "this turn id is known with other content"))
+        elif (state.open is not None and state.open.turn == turn) or any(m.id == turn for m in self.mail):
+            self._hold(turn, trigger)
+        else:
+            self._hold(turn, trigger)
+            if state.ended(turn) is not None:
+                self._republish(turn, out, frozenset((trigger.reply_to,)))
+
+    def _digest_of(self, turn: str, state: State) -> str | None:
+        """The digest of a turn that runs, waits, is being settled or is over here; None: not seen."""
+        if state.open is not None and state.open.turn == turn:
+            return state.open.digest
+        if turn in self._held:
+            for mail in self.mail:
+                if mail.id == turn:
+                    return mail.digest
+            for item in self._settles:
+                if item[0].id == turn:
+                    return item[0].digest
+        ended = state.ended(turn)
+        return ended.digest if ended is not None else None
+
+    def _wait(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect]) -> None:
+        policy = mail.record.turn.if_busy or (state.opened.if_busy if state.opened else "enqueue")
+        busy = self.running is not None or state.open is not None or bool(self.mail)
+        self._hold(mail.id, trigger)
+        if busy and policy == "reject":
+            self._settles.append((mail, Code.BUSY, "a turn runs or waits and the policy is reject", None))
+            return
+        if busy and policy in {"interrupt", "rollback"}:
+            self._interrupt("interrupt" if policy == "interrupt" else "rollback", out)
+        self.mail.append(mail)
+
+    def _interrupt(self, by: CancelledBy, out: list[Effect]) -> None:
+        """End the running turn and every earlier waiting one, in order."""
+        if self.running is not None and self._result is None and self._stopping is None:
+            self._stopping = by
+            out.append(Stop(by))
+        self._settles.extend((mail, by, "", None) for mail in self.mail)
+        self.mail.clear()
+
+    def _refuse_next(self, state: State, out: list[Effect]) -> bool:
+        """ "No such session" is said only of a state that was read after the record came."""
+        mail, trigger, code, text = self._refusals[0]
+        if code is Code.NOT_FOUND and not self._fresh:
+            return self._ask(Look(), out)
+        self._refusals.popleft()
+        if code is Code.NOT_FOUND and (state.opened is None or state.opened.user == mail.user):
+            self.inbox.append((mail, trigger))
+        else:
+            out.append(Refuse(trigger, code, text))
+        return True
+
+    def _reject(self, mail: Mail, code: Code, text: str, out: list[Effect]) -> bool:
+        """The head of the mailbox may not become a turn of this session: nothing goes into the journal."""
+        self.mail.popleft()
+        out.extend(Refuse(trigger, code, text) for trigger in self._held.pop(mail.id, ()))
+        return True
+
+    def _settle_next(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        mail, verdict, text, op = self._settles[0]
+        if state.ended(mail.id) is not None:
+            self._settles.popleft()
+            self._republish(mail.id, out)
+            return True
+        op_id = op.record.control.op if op is not None else None
+        if isinstance(verdict, Code):
+            entry = endings.settle_failed(self.key, mail, verdict, text, now_ms=now_ms)
+        else:
+            entry = endings.settle_cancelled(self.key, mail, verdict, now_ms=now_ms, op=op_id)
+        return self._ask(Append(state.version + 1, entry), out)
