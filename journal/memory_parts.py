@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from journal.gate import Call, Gate, open_gate
 from journal.paging import token_of, where_of
-from journal.port import Listed, Timer
+from journal.port import Listed, Saving, Timer
 from schemas.snapshot import Chunk, Snapshot
 
 
@@ -30,18 +30,21 @@ class MemorySnapshots:
         found = sorted(key for key in stored if key[0] == base and key[1] < count)
         return [Chunk.model_validate_json(stored[key]) for key in found]
 
-    async def save(self, s: str, snapshot: Snapshot, chunks: Sequence[Chunk]) -> None:
-        await self.gate(Call("snapshots.save", "before", (s, snapshot, chunks)))
-        stored = self._snapshots.get(s)
-        if stored is not None and stored[0] >= snapshot.version:
-            return
+    async def save(self, saves: Sequence[Saving]) -> None:
+        await self.gate(Call("snapshots.save", "before", (saves,)))
+        for s, snapshot, chunks in saves:
+            stored = self._snapshots.get(s)
+            if stored is None or stored[0] < snapshot.version:
+                self._save(s, snapshot, chunks)
+        await self.gate(Call("snapshots.save", "after", (saves,)))
+
+    def _save(self, s: str, snapshot: Snapshot, chunks: Sequence[Chunk]) -> None:
         kept = self._chunks.setdefault(s, {})
         for chunk in chunks:
             kept[chunk.base, chunk.index] = self._count(chunk.model_dump_json(exclude_defaults=True))
         self._snapshots[s] = (snapshot.version, self._count(snapshot.model_dump_json(exclude_defaults=True)))
         if snapshot.opened is None:
             kept.clear()
-        await self.gate(Call("snapshots.save", "after", (s, snapshot, chunks)))
 
     async def forget(self, s: str) -> None:
         await self.gate(Call("snapshots.forget", "before", (s,)))

@@ -11,10 +11,11 @@ from typing import Any
 from pymongo import ASCENDING, ReadPreference, ReplaceOne, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from journal.mongo_errors import Answered
+from journal.mongo_errors import Answered, check_writes
+from journal.port import Saving
 from schemas.snapshot import Chunk, Snapshot
 
 Document = dict[str, Any]
@@ -45,28 +46,44 @@ class MongoSnapshots:
             found = await self._chunks.find(wanted, sort=[("_id", ASCENDING)]).to_list()
         return [Chunk.model_validate_json(stored["body"]) for stored in found]
 
-    async def save(self, s: str, snapshot: Snapshot, chunks: Sequence[Chunk]) -> None:
-        """1. look whether it is the higher one 2. chunks 3. snapshot 4. without a life: no chunk stays."""
-        with Answered("save the snapshot"):
-            if await self._snapshots.find_one({"_id": s, "v": {"$gte": snapshot.version}}, projection={"_id": 1}):
-                return
-            if chunks:
-                await self._chunks.bulk_write([_put(s, chunk) for chunk in chunks], ordered=True)
-            try:
-                await self._snapshots.replace_one(
-                    {"_id": s, "v": {"$lt": snapshot.version}},
-                    {"v": snapshot.version, "body": snapshot.model_dump_json(exclude_defaults=True)},
-                    upsert=True,
-                )
-            except DuplicateKeyError:
-                return  # a higher one came between the look and the write
-            if snapshot.opened is None:
-                await self._chunks.delete_many(_all_of(s))
+    async def save(self, saves: Sequence[Saving]) -> None:
+        """1. look which are the higher ones 2. chunks 3. snapshots 4. of those without a life no chunk stays."""
+        with Answered("save snapshots"):
+            news = await self._newer(saves)
+            if chunks := [_put(s, chunk) for s, _, some in news for chunk in some]:
+                await self._chunks.bulk_write(chunks, ordered=False)
+            stored = await self._replace(news)
+            for s, snapshot, _ in stored:
+                if snapshot.opened is None:
+                    await self._chunks.delete_many(_all_of(s))
+
+    async def _newer(self, saves: Sequence[Saving]) -> list[Saving]:
+        found = self._snapshots.find({"_id": {"$in": [saving.s for saving in saves]}}, projection={"v": 1})
+        there = {stored["_id"]: stored["v"] async for stored in found}
+        return [saving for saving in saves if there.get(saving.s, 0) < saving.snapshot.version]
+
+    async def _replace(self, saves: Sequence[Saving]) -> list[Saving]:
+        """Those that were stored: a higher one may have come between the look and the write (E11000)."""
+        if not saves:
+            return []
+        try:
+            await self._snapshots.bulk_write([_replacement(s, snapshot) for s, snapshot, _ in saves], ordered=False)
+        except BulkWriteError as error:
+            concern = next(iter(error.details["writeConcernErrors"]), None)
+            reply = {"writeErrors": error.details["writeErrors"], "writeConcernError": concern}
+            lower = {one["index"] for one in check_writes(reply, "save snapshots")}
+            return [saving for place, saving in enumerate(saves) if place not in lower]
+        return list(saves)
 
     async def forget(self, s: str) -> None:
         with Answered("forget the snapshot"):
             await self._snapshots.delete_one({"_id": s})
             await self._chunks.delete_many(_all_of(s))
+
+
+def _replacement(s: str, snapshot: Snapshot) -> ReplaceOne[Document]:
+    new = {"v": snapshot.version, "body": snapshot.model_dump_json(exclude_defaults=True)}
+    return ReplaceOne({"_id": s, "v": {"$lt": snapshot.version}}, new, upsert=True)
 
 
 def _key(s: str, base: int, index: int) -> Document:

@@ -91,6 +91,14 @@ class Journal(Protocol):
         that lives again from version 1."""
 
 
+class Saving(NamedTuple):
+    """A snapshot to store of session `s`, with its new chunks."""
+
+    s: str
+    snapshot: Snapshot
+    chunks: Sequence[Chunk] = ()
+
+
 class Snapshots(Protocol):
     """Folded states and history chunks: derived, disposable."""
 
@@ -99,8 +107,9 @@ class Snapshots(Protocol):
     async def chunks(self, s: str, base: int, count: int) -> list[Chunk]:
         """Chunks 0 … count-1 of the life `base`, in order. Fewer where some are missing: then fold from `base`."""
 
-    async def save(self, s: str, snapshot: Snapshot, chunks: Sequence[Chunk]) -> None:
-        """Store chunks first (each once; an existing one stays), then the snapshot: only a higher version replaces."""
+    async def save(self, saves: Sequence[Saving]) -> None:
+        """Store the chunks of all first (each once), then the snapshots: only a higher version replaces. At most one
+        of a session in a call."""
 
     async def forget(self, s: str) -> None:
         """Remove snapshot and chunks of `s`."""

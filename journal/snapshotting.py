@@ -35,8 +35,12 @@ def snapshot_due(state: State, saved: Saved, tail_bytes: int, least_bytes: int =
     Only at rest, and only when the entries have outgrown what the last snapshot wrote anew, several times: so however
     long the session grows, snapshots cost a sixth of the entries, and each history item is copied once.
     """
-    outgrown = tail_bytes >= max(least_bytes, FACTOR * saved.bytes)
-    return outgrown and state.at_rest and state.version > saved.version
+    return grown(saved, tail_bytes, least_bytes) and state.at_rest and state.version > saved.version
+
+
+def grown(saved: Saved, tail_bytes: int, least_bytes: int = LEAST_BYTES) -> bool:
+    """Whether the entries have outgrown what is saved: the next state at rest is to be stored."""
+    return tail_bytes >= max(least_bytes, FACTOR * saved.bytes)
 
 
 def snapshot_write(state: State, saved: Saved) -> tuple[Snapshot, list[Chunk]]:

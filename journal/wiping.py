@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from journal.folding import snapshot_of
-from journal.port import Store
+from journal.port import Saving, Store
 from journal.state import State
 
 
@@ -21,7 +21,7 @@ async def wipe(store: Store, s: str, state: State) -> State:
     await store.journal.unset(s, close)
     state = state._replace(wiped=True)
     if state.opened is None:
-        await store.snapshots.save(s, snapshot_of(state), [])
+        await store.snapshots.save([Saving(s, snapshot_of(state))])
         return state
     stored = await store.snapshots.load(s)
     if stored is not None and stored.version < close:

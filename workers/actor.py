@@ -369,11 +369,7 @@ class Actor(Questions):
     def _snapshot(self) -> None:
         state = self._state()
         if self._archive.take(state, self._system.snapshot_bytes):
-            self._system.spawn(self._save(state), f"snapshot {self.key}")
-
-    async def _save(self, state: State) -> None:
-        if await self._archive.write(self._system.store.snapshots, self.key, state):
-            self._system.metrics.count("snapshots")
+            self._system.snapshots.add(self.key, state, self._archive)
 
     _ACTS: ClassVar[dict[type, Callable[[Actor, Any], None]]] = {
         fx.Load: Questions._load,

@@ -35,6 +35,7 @@ from workers.partition import TURNS, Partition
 from workers.pool import SessionPool
 from workers.registry import Registry
 from workers.slots import Slots
+from workers.snapshots import SnapshotWriter
 
 _log = logging.getLogger("fleet.worker")
 
@@ -87,6 +88,9 @@ class ActorSystem:
         self.metrics = WorkerMetrics(self._gauges)
         self.slots = Slots(settings.worker_slots)
         self.commit = GroupCommit(parts.store.journal, sizes=self.metrics.bulk.observe)
+        self.snapshots = SnapshotWriter(
+            parts.store.snapshots, spawn=self.spawn, count=lambda written: self.metrics.count("snapshots", by=written)
+        )
         self.pool: SessionPool[Actor] = SessionPool(
             settings.worker_pool_bytes, settings.worker_pool_idle_s, clock_s=parts.clock_s
         )

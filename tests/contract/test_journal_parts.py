@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from journal.port import Listed, Store, Timer
+from journal.port import Listed, Saving, Store, Timer
 from schemas.entries import Open
 from schemas.history import HistoryItem, said
 from schemas.parts import DataPart
@@ -44,7 +44,7 @@ def chunk(index: int, *, base: int = 1) -> Chunk:
 
 async def test_a_snapshot_comes_back_as_it_went_in(store: Store) -> None:
     assert await store.snapshots.load("t/s") is None
-    await store.snapshots.save("t/s", snapshot(5, chunks=2), [chunk(0), chunk(1)])
+    await store.snapshots.save([Saving("t/s", snapshot(5, chunks=2), [chunk(0), chunk(1)])])
 
     assert await store.snapshots.load("t/s") == snapshot(5, chunks=2)
     assert await store.snapshots.chunks("t/s", 1, 2) == [chunk(0), chunk(1)]
@@ -52,28 +52,41 @@ async def test_a_snapshot_comes_back_as_it_went_in(store: Store) -> None:
 
 
 async def test_only_a_higher_version_replaces_a_snapshot(store: Store) -> None:
-    await store.snapshots.save("t/s", snapshot(5), [])
-    await store.snapshots.save("t/s", snapshot(4, text=4), [chunk(0)])
-    await store.snapshots.save("t/s", snapshot(5, text=5), [])
+    await store.snapshots.save([Saving("t/s", snapshot(5), [])])
+    await store.snapshots.save([Saving("t/s", snapshot(4, text=4), [chunk(0)])])
+    await store.snapshots.save([Saving("t/s", snapshot(5, text=5), [])])
 
     assert await store.snapshots.load("t/s") == snapshot(5)
     assert await store.snapshots.chunks("t/s", 1, 9) == []
 
-    await store.snapshots.save("t/s", snapshot(6, text=6), [])
+    await store.snapshots.save([Saving("t/s", snapshot(6, text=6), [])])
     assert await store.snapshots.load("t/s") == snapshot(6, text=6)
 
 
+async def test_snapshots_of_many_sessions_are_saved_together_and_a_lower_one_spoils_none(store: Store) -> None:
+    await store.snapshots.save([Saving("t/b", snapshot(9))])
+    lower = Saving("t/b", snapshot(4, text=4), [chunk(0)])
+    await store.snapshots.save([Saving("t/a", snapshot(5, chunks=1), [chunk(0)]), lower, Saving("t/c", snapshot(2))])
+
+    assert await store.snapshots.load("t/a") == snapshot(5, chunks=1)
+    assert await store.snapshots.chunks("t/a", 1, 9) == [chunk(0)]
+    assert await store.snapshots.load("t/b") == snapshot(9)
+    assert await store.snapshots.chunks("t/b", 1, 9) == []
+    assert await store.snapshots.load("t/c") == snapshot(2)
+    await store.snapshots.save([])
+
+
 async def test_of_snapshots_saved_at_once_the_highest_stays(store: Store) -> None:
-    await asyncio.gather(*(store.snapshots.save("t/s", snapshot(v, text=v), []) for v in (3, 9, 1, 7, 8)))
+    await asyncio.gather(*(store.snapshots.save([Saving("t/s", snapshot(v, text=v), [])]) for v in (3, 9, 1, 7, 8)))
 
     assert await store.snapshots.load("t/s") == snapshot(9, text=9)
 
 
 async def test_chunks_stay_and_lives_and_sessions_are_kept_apart(store: Store) -> None:
-    await store.snapshots.save("t/s", snapshot(5, chunks=12), [chunk(n) for n in range(12)])
-    await store.snapshots.save("t/s", snapshot(6, chunks=13), [chunk(12)])
-    await store.snapshots.save("t/s", snapshot(7, chunks=1), [chunk(0, base=7)])
-    await store.snapshots.save("t/s2", snapshot(7, chunks=1), [chunk(0)])
+    await store.snapshots.save([Saving("t/s", snapshot(5, chunks=12), [chunk(n) for n in range(12)])])
+    await store.snapshots.save([Saving("t/s", snapshot(6, chunks=13), [chunk(12)])])
+    await store.snapshots.save([Saving("t/s", snapshot(7, chunks=1), [chunk(0, base=7)])])
+    await store.snapshots.save([Saving("t/s2", snapshot(7, chunks=1), [chunk(0)])])
 
     assert await store.snapshots.chunks("t/s", 1, 13) == [chunk(n) for n in range(13)]
     assert await store.snapshots.chunks("t/s", 1, 4) == [chunk(n) for n in range(4)]
@@ -82,10 +95,10 @@ async def test_chunks_stay_and_lives_and_sessions_are_kept_apart(store: Store) -
 
 
 async def test_the_snapshot_of_a_closed_session_leaves_no_chunk(store: Store) -> None:
-    await store.snapshots.save("t/s", snapshot(5, chunks=1), [chunk(0)])
-    await store.snapshots.save("t/s2", snapshot(5, chunks=1), [chunk(0)])
+    await store.snapshots.save([Saving("t/s", snapshot(5, chunks=1), [chunk(0)])])
+    await store.snapshots.save([Saving("t/s2", snapshot(5, chunks=1), [chunk(0)])])
 
-    await store.snapshots.save("t/s", snapshot(6, opened=None), [])
+    await store.snapshots.save([Saving("t/s", snapshot(6, opened=None), [])])
 
     assert await store.snapshots.chunks("t/s", 1, 9) == []
     assert await store.snapshots.chunks("t/s2", 1, 9) == [chunk(0)]
@@ -93,7 +106,7 @@ async def test_the_snapshot_of_a_closed_session_leaves_no_chunk(store: Store) ->
 
 async def test_forgetting_leaves_nothing_of_that_session(store: Store) -> None:
     for s in ("t/s", "t/s2"):
-        await store.snapshots.save(s, snapshot(5, chunks=1), [chunk(0)])
+        await store.snapshots.save([Saving(s, snapshot(5, chunks=1), [chunk(0)])])
 
     await store.snapshots.forget("t/s")
     await store.snapshots.forget("t/s")

@@ -11,7 +11,7 @@ from journal.content import has_content, stays
 from journal.folding import fold_rows, snapshot_of, state_of
 from journal.loader import load, read_on
 from journal.memory import MemoryStore
-from journal.port import Row
+from journal.port import Row, Saving
 from journal.snapshotting import NOTHING_SAVED, saved_by, snapshot_write
 from journal.state import EMPTY, State
 from journal.wiping import wipe
@@ -120,7 +120,7 @@ async def keep(choices: list[int], deeds: list[int], long: bool) -> None:
             session.state = await wipe(store, session.s, session.state)
         if deed == 2 and session.state.at_rest:
             snapshot, chunks = snapshot_write(session.state, saved)
-            await store.snapshots.save(session.s, snapshot, chunks)
+            await store.snapshots.save([Saving(session.s, snapshot, chunks)])
             saved = saved_by(snapshot)
         if deed == 3:
             warm = await read_on(store, session.s, warm)

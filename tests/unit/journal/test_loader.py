@@ -6,7 +6,7 @@ import pytest
 
 from journal.loader import PAGE, load, read_on
 from journal.memory import MemoryStore
-from journal.port import Row
+from journal.port import Row, Saving
 from journal.snapshotting import NOTHING_SAVED, saved_by, snapshot_write
 from journal.state import EMPTY
 from schemas.snapshot import Chunk, Snapshot
@@ -54,7 +54,7 @@ async def test_without_a_snapshot_every_entry_is_folded(store: MemoryStore, sess
 async def test_a_snapshot_and_its_chunks_are_used_and_say_what_they_cover(store: MemoryStore, session: Session) -> None:
     snapshot, chunks = written(session)
     assert len(chunks) == 5
-    await store.snapshots.save(S, snapshot, chunks)
+    await store.snapshots.save([Saving(S, snapshot, chunks)])
     for v in range(1, snapshot.version):
         del store.log.rows[S, v]  # not even looked at
     store.log._versions[S] = [snapshot.version]
@@ -86,7 +86,7 @@ async def test_a_snapshot_that_does_not_fit_its_chunks_is_passed_over(
         chunks[3] = chunks[3].model_copy(update={"first": chunks[3].first + 1})
     if harm == "of another life":
         chunks = [chunk.model_copy(update={"base": 77}) for chunk in chunks]
-    await store.snapshots.save(S, snapshot, chunks)
+    await store.snapshots.save([Saving(S, snapshot, chunks)])
 
     loaded = await load(store, S)
 
@@ -100,7 +100,7 @@ async def test_a_snapshot_of_a_session_that_was_buried_is_passed_over(store: Mem
     talk(old, 2)
     new.now_ms = 50_000
     talk(new, 1 if harm == "its entry is not there" else 3)
-    await store.snapshots.save(S, *written(old))
+    await store.snapshots.save([Saving(S, *written(old))])
     store.log.apply(new.rows)
 
     loaded = await load(store, S)

@@ -9,7 +9,7 @@ import pytest
 from journal.gate import Call
 from journal.loader import load
 from journal.memory import MemoryStore
-from journal.port import Listed, Row, StoreUnavailable
+from journal.port import Listed, Row, Saving, StoreUnavailable
 from journal.snapshotting import NOTHING_SAVED, snapshot_write
 from journal.sweeping import BATCH_ROWS, bury, bury_first, too_old
 from journal.wiping import wipe
@@ -45,7 +45,7 @@ class Kept(Session):
             self.add(self.finish())
 
     async def save(self) -> None:
-        await self.store.snapshots.save(S, *snapshot_write(self.state, NOTHING_SAVED))
+        await self.store.snapshots.save([Saving(S, *snapshot_write(self.state, NOTHING_SAVED))])
 
     async def list_it(self) -> Listed:
         closed = self.state.closed
@@ -111,7 +111,7 @@ async def test_an_older_worker_cannot_bring_the_snapshot_back(session: Kept) -> 
     old = snapshot_write(session.state, NOTHING_SAVED)
     await session.end()
 
-    await session.store.snapshots.save(S, *old)
+    await session.store.snapshots.save([Saving(S, *old)])
 
     assert "secret" not in content(session)
 
