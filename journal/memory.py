@@ -8,12 +8,13 @@ StoreUnavailable before an operation loses it, after it makes it ambiguous; one 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
 from journal.memory_parts import MemoryDirectory, MemorySnapshots, MemoryTimers
-from journal.port import Directory, Journal, Row, Snapshots, StoreUnavailable, Timers, Verdict
+from journal.port import Directory, Found, Journal, Row, Snapshots, StoreUnavailable, Timers, Verdict, Wanted
 
 
 class MemoryJournal:
@@ -78,6 +79,11 @@ class MemoryJournal:
         await self.gate(Call("drop", "after", (s, below, until_ms, limit)))
         return len(gone)
 
+    def first(self, after: Mapping[str, int], limit: int) -> list[Row]:
+        """At most `limit` rows of these sessions above these versions, in order of (s, v), past the gate."""
+        found = ([self.rows[s, v] for v in self._between(s, after[s], None)[:limit]] for s in sorted(after))
+        return list(islice(chain.from_iterable(found), limit))
+
     def _apply(self, row: Row) -> Verdict:
         if (row.s, row.v) in self.rows:
             return Verdict.COLLIDED
@@ -96,14 +102,15 @@ class MemoryJournal:
 
 
 class MemoryStore:
-    """Everything of the store port in this process. `gate` sees the journal's operations, `ping` and `recorded`."""
+    """Everything of the store port in this process. `gate` sees the operations of all parts and of the whole."""
 
     def __init__(self, gate: Gate = open_gate) -> None:
         self._gate = gate
         self._recorded: dict[str, str] = {}
         self.log = MemoryJournal(gate)
         self.journal: Journal = self.log
-        self.snapshots: Snapshots = MemorySnapshots(gate)
+        self._snapshots = MemorySnapshots(gate)
+        self.snapshots: Snapshots = self._snapshots
         self.directory: Directory = MemoryDirectory(gate)
         self.timers: Timers = MemoryTimers(gate)
 
@@ -116,6 +123,14 @@ class MemoryStore:
         except StoreUnavailable:
             return False
         return True
+
+    async def fetch(self, wanted: Wanted) -> Found:
+        await self._gate(Call("fetch", "before", (wanted,)))
+        rows = self.log.first(wanted.rows, wanted.limit)
+        snapshots = {s: it for s in wanted.snapshots if (it := self._snapshots.stored(s)) is not None}
+        chunks = {s: of for s, (base, n) in wanted.chunks.items() if (of := self._snapshots.first(s, base, n))}
+        await self._gate(Call("fetch", "after", (wanted,)))
+        return Found(rows, snapshots, chunks)
 
     async def recorded(self, name: str, value: str) -> str:
         await self._gate(Call("recorded", "before", (name, value)))

@@ -21,14 +21,11 @@ class MemorySnapshots:
 
     async def load(self, s: str) -> Snapshot | None:
         await self.gate(Call("snapshots.load", "before", (s,)))
-        stored = self._snapshots.get(s)
-        return None if stored is None else Snapshot.model_validate_json(stored[1])
+        return self.stored(s)
 
     async def chunks(self, s: str, base: int, count: int) -> list[Chunk]:
         await self.gate(Call("snapshots.chunks", "before", (s, base, count)))
-        stored = self._chunks.get(s, {})
-        found = sorted(key for key in stored if key[0] == base and key[1] < count)
-        return [Chunk.model_validate_json(stored[key]) for key in found]
+        return self.first(s, base, count)
 
     async def save(self, saves: Sequence[Saving]) -> None:
         await self.gate(Call("snapshots.save", "before", (saves,)))
@@ -50,6 +47,17 @@ class MemorySnapshots:
         await self.gate(Call("snapshots.forget", "before", (s,)))
         self._snapshots.pop(s, None)
         self._chunks.pop(s, None)
+
+    def stored(self, s: str) -> Snapshot | None:
+        """The snapshot of `s`, past the gate."""
+        stored = self._snapshots.get(s)
+        return None if stored is None else Snapshot.model_validate_json(stored[1])
+
+    def first(self, s: str, base: int, count: int) -> list[Chunk]:
+        """Chunks 0 … `count`-1, past the gate."""
+        stored = self._chunks.get(s, {})
+        found = sorted(key for key in stored if key[0] == base and key[1] < count)
+        return [Chunk.model_validate_json(stored[key]) for key in found]
 
     def _count(self, text: str) -> str:
         self.written += len(text)

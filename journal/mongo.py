@@ -19,10 +19,11 @@ from pymongo.read_concern import ReadConcern
 
 from journal.mongo_directory import MongoDirectory
 from journal.mongo_errors import Answered, passing
+from journal.mongo_fetch import MongoFetch
 from journal.mongo_journal import MongoJournal
 from journal.mongo_snapshots import MongoSnapshots
 from journal.mongo_timers import MongoTimers
-from journal.port import Directory, Journal, Snapshots, StoreMismatch, StoreUnavailable, Timers
+from journal.port import Directory, Found, Journal, Snapshots, StoreMismatch, StoreUnavailable, Timers, Wanted
 from schemas.settings import MongoSettings
 
 Document = dict[str, Any]
@@ -49,6 +50,7 @@ class MongoStore:
         self._journal = MongoJournal(database, wait_ms=self._timeout_ms)
         self._directory = MongoDirectory(database, wait_ms=self._timeout_ms)
         self._timers = MongoTimers(database, wait_ms=self._timeout_ms)
+        self._fetch = MongoFetch(database)
         self.journal: Journal = self._journal
         self.snapshots: Snapshots = MongoSnapshots(database, wait_ms=self._timeout_ms)
         self.directory: Directory = self._directory
@@ -85,6 +87,9 @@ class MongoStore:
         except (TimeoutError, PyMongoError):
             return False
         return True
+
+    async def fetch(self, wanted: Wanted) -> Found:
+        return await self._fetch(wanted)
 
     async def recorded(self, name: str, value: str) -> str:
         with Answered("record"):

@@ -19,6 +19,7 @@ from journal.port import Saving
 from schemas.snapshot import Chunk, Snapshot
 
 Document = dict[str, Any]
+SNAPSHOTS, CHUNKS = "snapshots", "snapshot_chunks"
 _FIRST, _LAST = -1, 1 << 62
 
 
@@ -32,8 +33,8 @@ class MongoSnapshots:
             "read_preference": ReadPreference.PRIMARY,
             "write_concern": concern,
         }
-        self._snapshots: AsyncCollection[Document] = database["snapshots"].with_options(**options)
-        self._chunks: AsyncCollection[Document] = database["snapshot_chunks"].with_options(**options)
+        self._snapshots: AsyncCollection[Document] = database[SNAPSHOTS].with_options(**options)
+        self._chunks: AsyncCollection[Document] = database[CHUNKS].with_options(**options)
 
     async def load(self, s: str) -> Snapshot | None:
         with Answered("load the snapshot"):
@@ -41,9 +42,8 @@ class MongoSnapshots:
         return None if stored is None else Snapshot.model_validate_json(stored["body"])
 
     async def chunks(self, s: str, base: int, count: int) -> list[Chunk]:
-        wanted = {"_id": {"$gte": _key(s, base, 0), "$lt": _key(s, base, count)}}
         with Answered("load the chunks"):
-            found = await self._chunks.find(wanted, sort=[("_id", ASCENDING)]).to_list()
+            found = await self._chunks.find(first_chunks(s, base, count), sort=[("_id", ASCENDING)]).to_list()
         return [Chunk.model_validate_json(stored["body"]) for stored in found]
 
     async def save(self, saves: Sequence[Saving]) -> None:
@@ -84,6 +84,11 @@ class MongoSnapshots:
 def _replacement(s: str, snapshot: Snapshot) -> ReplaceOne[Document]:
     new = {"v": snapshot.version, "body": snapshot.model_dump_json(exclude_defaults=True)}
     return ReplaceOne({"_id": s, "v": {"$lt": snapshot.version}}, new, upsert=True)
+
+
+def first_chunks(s: str, base: int, count: int) -> Document:
+    """A filter on `_id`, served by its index: chunks 0 … `count`-1 of the life `base` of `s`."""
+    return {"_id": {"$gte": _key(s, base, 0), "$lt": _key(s, base, count)}}
 
 
 def _key(s: str, base: int, index: int) -> Document:

@@ -5,9 +5,10 @@ Both adapters (`journal.mongo`, `journal.memory`) pass the contract suite in `te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from schemas.snapshot import Chunk, Snapshot
@@ -174,6 +175,27 @@ class Timers(Protocol):
     async def disarm(self, timer: Timer) -> None: ...
 
 
+class Wanted(NamedTuple):
+    """What is asked of many sessions at once. `rows`: session → version after which its rows are wanted, at most
+    `limit` rows in all; `snapshots`: sessions; `chunks`: session → (base, count), for chunks 0 … count-1 of a life."""
+
+    rows: Mapping[str, int]
+    limit: int
+    snapshots: Sequence[str] = ()
+    chunks: Mapping[str, tuple[int, int]] = MappingProxyType({})
+
+
+class Found(NamedTuple):
+    """The answer to `Wanted`. `rows` in order of (s, v); sessions without a snapshot or chunks are left out of those.
+
+    Fewer than `limit` rows: that is all. Else the sessions up to that of the last row are whole but for that one.
+    """
+
+    rows: list[Row]
+    snapshots: dict[str, Snapshot]
+    chunks: dict[str, list[Chunk]]
+
+
 class Store(Protocol):
     """Everything at one place, as the composition roots build it."""
 
@@ -187,6 +209,12 @@ class Store(Protocol):
 
     async def ping(self) -> bool:
         """Whether a majority write works now (for readiness)."""
+
+    async def fetch(self, wanted: Wanted) -> Found:
+        """Majority reads of up to 200 sessions (at least one) in one round trip, not all of the same moment.
+
+        Raises StoreUnavailable for all of them.
+        """
 
     async def recorded(self, name: str, value: str) -> str:
         """Record `value` under `name` once for the life of this database; the value that is recorded (the first)."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from journal.loader import Loaded, load, read_on
+from journal.loader import Loaded, read_on
 from journal.port import StoreUnavailable
 from journal.state import State
 from journal.sweeping import bury_first, too_old
@@ -65,11 +65,11 @@ class Questions:
 
     async def _fold(self) -> Loaded:
         """Load; what is left of a session closed beyond retention goes first, so that nobody appends above it."""
-        store = self._system.store
-        loaded = await load(store, self.key)
+        loading = self._system.loading
+        loaded = await loading.load(self.key)
         if too_old(loaded.state, self._system.clock_ms(), self._system.keep_keys_s):
-            await bury_first(store, self.key, loaded.state)
-            loaded = await load(store, self.key)
+            await bury_first(self._system.store, self.key, loaded.state)
+            loaded = await loading.load(self.key)
         return loaded
 
     def _look(self, _: fx.Look) -> None:

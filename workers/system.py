@@ -15,6 +15,7 @@ from typing import Any
 
 from broker.port import GroupConsumer
 from journal.commit import GroupCommit
+from journal.loading import Loading
 from journal.port import Listed, Store
 from journal.state import State
 from schemas.codes import Code
@@ -91,6 +92,7 @@ class ActorSystem:
         self.snapshots = SnapshotWriter(
             parts.store.snapshots, spawn=self.spawn, count=lambda written: self.metrics.count("snapshots", by=written)
         )
+        self.loading = Loading(parts.store, self.spawn)
         self.pool: SessionPool[Actor] = SessionPool(
             settings.worker_pool_bytes, settings.worker_pool_idle_s, clock_s=parts.clock_s
         )

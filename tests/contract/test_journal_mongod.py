@@ -15,8 +15,9 @@ from pymongo.errors import OperationFailure
 from journal.commit import GroupCommit
 from journal.loader import rows_after
 from journal.mongo import MongoStore
+from journal.mongo_fetch import pipeline_of
 from journal.mongo_journal import versions
-from journal.port import Row, StoreMismatch, StoreUnavailable, Verdict
+from journal.port import Row, StoreMismatch, StoreUnavailable, Verdict, Wanted
 from schemas.settings import MongoSettings
 from tests.support.mongod import Mongo, bare_mongod, initiate, replica_set
 from tests.support.ports import free_port
@@ -80,6 +81,44 @@ async def test_reads_are_served_by_indexes_and_touch_what_they_return(
     stages, cost = await planned(client, settings.mongo_database, turns)
     assert "IXSCAN:turn" in stages
     assert cost["totalDocsExamined"] == 1
+
+
+async def test_many_sessions_are_read_by_index_in_order_and_no_further_than_the_limit(
+    store: MongoStore, settings: MongoSettings, client: Client
+) -> None:
+    await store.journal.insert([row(f"t/s{n % 200:03}", n // 200 + 1) for n in range(1_000)])
+
+    for sessions, limit, read in ((200, 3_200, 1_000), (200, 100, 100), (1, 16, 5)):
+        stages = pipeline_of(Wanted({f"t/s{n:03}": 0 for n in range(sessions)}, limit))
+        find = {"find": "journal", "filter": stages[0]["$match"], "sort": stages[1]["$sort"], "limit": limit}
+        found, cost = await planned(client, settings.mongo_database, {**find, "hint": {"_id": 1}})
+        assert {stage.split(":")[0] for stage in found} <= {"LIMIT", "FETCH", "SORT_MERGE", "IXSCAN"}
+        assert cost["nReturned"] == cost["totalDocsExamined"] == read
+        explain = {"aggregate": "journal", "pipeline": stages, "hint": {"_id": 1}, "cursor": {}}
+        plan = str(await client[settings.mongo_database].command("explain", explain, verbosity="queryPlanner"))
+        assert "'SORT'" not in plan
+        assert "COLLSCAN" not in plan
+
+
+async def test_a_fetch_is_one_majority_read_and_without_an_answer_unavailable(
+    store: MongoStore, settings: MongoSettings, client: Client
+) -> None:
+    await store.journal.insert([row("t/s", 1)])
+    wanted = Wanted({"t/s": 0, "t/u": 0}, 32, ["t/s", "t/u"], {"t/s": (1, 1)})
+    database = client[settings.mongo_database]
+    await database.command("profile", 2)
+    found = await store.fetch(wanted)
+    await database.command("profile", 0)
+
+    asked = [entry["command"] async for entry in database["system.profile"].find(sort=[("$natural", 1)])]
+    [read] = [one for one in asked if "aggregate" in one or "getMore" in one]
+    assert read["readConcern"]["level"] == "majority"
+    assert [one.v for one in found.rows] == [1]
+
+    await fail(client, 2, "aggregate", closeConnection=True)  # twice: the driver asks a second time by itself
+    with pytest.raises(StoreUnavailable):
+        await store.fetch(wanted)
+    assert (await store.fetch(wanted)).rows == found.rows
 
 
 async def test_lists_and_expiry_are_served_by_indexes(

@@ -1,18 +1,45 @@
-"""Loading: a snapshot helps, and one that does not fit is passed over."""
+"""Loading: a snapshot helps, and one that does not fit is passed over. Alone and among others alike."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from journal.loader import PAGE, load, read_on
+from journal import loader
+from journal.loader import FIRST, PAGE, Loaded, read_on
+from journal.loading import Loading
 from journal.memory import MemoryStore
-from journal.port import Row, Saving
+from journal.port import Row, Saving, Store
 from journal.snapshotting import NOTHING_SAVED, saved_by, snapshot_write
 from journal.state import EMPTY
 from schemas.snapshot import Chunk, Snapshot
 from tests.support.entries import Session
 
 S = "t/s"
+Load = Callable[[Store, str], Awaitable[Loaded]]
+
+
+async def among_others(store: Store, s: str) -> Loaded:
+    """Loaded in a batch: beside sessions that are not there, and before and behind ones that fill the first look."""
+    assert isinstance(store, MemoryStore)
+    for other in ("t/r", "t/t"):
+        if (other, 1) not in store.log.rows:
+            neighbour = Session(other)
+            talk(neighbour, 2 * FIRST)
+            store.log.apply(neighbour.rows)
+    async with asyncio.TaskGroup() as group:
+        loading = Loading(store, lambda work, name: [group.create_task(work, name=name)].clear())
+        before, found, *_ = await asyncio.gather(*map(loading.load, ("t/r", s, "t/a", "t/t", "t/z")))
+    assert before.state.version == 4 * FIRST
+    return found
+
+
+@pytest.fixture(params=[loader.load, among_others], ids=["alone", "among others"])
+def load(request: pytest.FixtureRequest) -> Load:
+    found: Load = request.param
+    return found
 
 
 def talk(session: Session, turns: int) -> None:
@@ -39,11 +66,11 @@ def written(session: Session) -> tuple[Snapshot, list[Chunk]]:
     return snapshot_write(session.state, NOTHING_SAVED)
 
 
-async def test_a_session_that_nobody_wrote_is_empty(store: MemoryStore) -> None:
+async def test_a_session_that_nobody_wrote_is_empty(load: Load, store: MemoryStore) -> None:
     assert await load(store, S) == (EMPTY, NOTHING_SAVED, 0)
 
 
-async def test_without_a_snapshot_every_entry_is_folded(store: MemoryStore, session: Session) -> None:
+async def test_without_a_snapshot_every_entry_is_folded(load: Load, store: MemoryStore, session: Session) -> None:
     loaded = await load(store, S)
 
     assert loaded.state == session.state
@@ -51,7 +78,9 @@ async def test_without_a_snapshot_every_entry_is_folded(store: MemoryStore, sess
     assert loaded.tail_bytes == sum(row.size for row in session.rows)
 
 
-async def test_a_snapshot_and_its_chunks_are_used_and_say_what_they_cover(store: MemoryStore, session: Session) -> None:
+async def test_a_snapshot_and_its_chunks_are_used_and_say_what_they_cover(
+    load: Load, store: MemoryStore, session: Session
+) -> None:
     snapshot, chunks = written(session)
     assert len(chunks) == 5
     await store.snapshots.save([Saving(S, snapshot, chunks)])
@@ -72,7 +101,7 @@ async def test_a_snapshot_and_its_chunks_are_used_and_say_what_they_cover(store:
     "harm", ["one chunk is missing", "cut elsewhere", "the last ends early", "one begins late", "of another life"]
 )
 async def test_a_snapshot_that_does_not_fit_its_chunks_is_passed_over(
-    store: MemoryStore, session: Session, harm: str
+    load: Load, store: MemoryStore, session: Session, harm: str
 ) -> None:
     snapshot, chunks = written(session)
     if harm == "one chunk is missing":
@@ -95,7 +124,9 @@ async def test_a_snapshot_that_does_not_fit_its_chunks_is_passed_over(
 
 
 @pytest.mark.parametrize("harm", ["its entry is not there", "its entry is newer than it"])
-async def test_a_snapshot_of_a_session_that_was_buried_is_passed_over(store: MemoryStore, harm: str) -> None:
+async def test_a_snapshot_of_a_session_that_was_buried_is_passed_over(
+    load: Load, store: MemoryStore, harm: str
+) -> None:
     old, new = Session(S), Session(S)
     talk(old, 2)
     new.now_ms = 50_000
@@ -108,7 +139,7 @@ async def test_a_snapshot_of_a_session_that_was_buried_is_passed_over(store: Mem
     assert loaded.state == new.state
 
 
-async def test_long_tails_are_read_in_pages(store: MemoryStore) -> None:
+async def test_long_tails_are_read_in_pages(load: Load, store: MemoryStore) -> None:
     session = Session(S)
     talk(session, 3)
     session.add(session.claim())
@@ -120,7 +151,7 @@ async def test_long_tails_are_read_in_pages(store: MemoryStore) -> None:
     assert await read_on(store, S, EMPTY) == session.state
 
 
-async def test_reading_on_takes_only_what_is_new(store: MemoryStore, session: Session) -> None:
+async def test_reading_on_takes_only_what_is_new(load: Load, store: MemoryStore, session: Session) -> None:
     warm = (await load(store, S)).state
     assert await read_on(store, S, warm) == warm
     talk(session, 1)
