@@ -17,7 +17,9 @@ from journal.wiping import wipe
 from tests.support.entries import Session
 
 SOME = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-LIVES = st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 12)), max_size=50)
+DEED = st.tuples(st.integers(0, 1_000), st.integers(0, 12))
+LIVES = st.lists(DEED, max_size=12) | st.lists(DEED, min_size=30, max_size=60)
+PAGES = st.integers(1, 9) | st.just(1_000)
 HARMS = st.sampled_from(["none"] * 5 + ["chunk", "stranger", "rows gone", "bottom dropped", "sealed"])
 
 
@@ -75,6 +77,9 @@ async def compare(lives: list[tuple[list[tuple[int, int]], str, bool]], page: in
 
 
 @SOME
-@given(lives=st.lists(st.tuples(LIVES, HARMS, st.booleans()), min_size=1, max_size=6), page=st.integers(1, 40))
+@given(
+    lives=st.lists(st.tuples(LIVES, HARMS, st.booleans()), min_size=1, max_size=6),
+    page=st.integers(1, 9) | st.just(1_000),
+)
 def test_a_batch_says_what_one_by_one_says(lives: list[tuple[list[tuple[int, int]], str, bool]], page: int) -> None:
     asyncio.run(compare(lives, page))

@@ -139,6 +139,49 @@ async def test_a_snapshot_of_a_session_that_was_buried_is_passed_over(
     assert loaded.state == new.state
 
 
+async def test_a_session_goes_on_behind_a_snapshot_that_the_first_look_reaches(load: Load, store: MemoryStore) -> None:
+    session = Session(S)
+    talk(session, 3)
+    snapshot, chunks = written(session)
+    assert not chunks
+    await store.snapshots.save(S, snapshot, chunks)
+    talk(session, FIRST)
+    store.log.apply(session.rows)
+
+    loaded = await load(store, S)
+
+    assert loaded.state == session.state
+    assert loaded.saved == saved_by(snapshot)
+
+
+async def test_chunks_are_kept_while_a_tail_is_read_in_pages(load: Load, store: MemoryStore, session: Session) -> None:
+    snapshot, chunks = written(session)
+    await store.snapshots.save(S, snapshot, chunks)
+    session.add(session.claim())
+    for _ in range(PAGE):
+        session.add(session.settle(session.new("t")))
+    store.log.apply(session.rows[-PAGE - 1 :])
+
+    loaded = await load(store, S)
+
+    assert loaded.state == session.state
+    assert loaded.saved == saved_by(snapshot)
+
+
+async def test_a_session_whose_lowest_rows_were_swept_is_not_taken_for_a_new_one(
+    load: Load, store: MemoryStore
+) -> None:
+    session = Session(S)
+    talk(session, FIRST)
+    session.add(session.close())
+    session.add(session.open())
+    store.log.apply(session.rows[-2:])
+
+    state = (await load(store, S)).state
+
+    assert (state.version, state.opened, state.base) == (2 * FIRST + 2, session.state.opened, 2 * FIRST + 2)
+
+
 async def test_long_tails_are_read_in_pages(load: Load, store: MemoryStore) -> None:
     session = Session(S)
     talk(session, 3)
