@@ -68,9 +68,11 @@ class SocketLane:
     async def _read(self, socket: ClientConnection) -> None:
         try:
             while True:
-                frame = orjson.loads(await socket.recv(decode=False))
+                text = await socket.recv(decode=False)
+                at_s = time.monotonic()
+                frame = orjson.loads(text)
                 if frame["type"] == "error":
                     self.errors.append(frame)
-                self._heard(frame, time.monotonic())
+                self._heard(frame, at_s)
         except ConnectionClosed as closed:
             self.closed.append(str(closed))
