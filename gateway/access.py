@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from typing import Literal
 
@@ -36,15 +37,24 @@ class Access:
         if not legal(session):
             raise Refusal(Code.BAD_REQUEST, "session: 1-128 characters out of A-Z a-z 0-9 . _ : -")
         key = (who.tenant, session)
-        if verb != "read" and self._owners.get(key) == who.user:
+        if verb != "read" and self.knows(who, session):
             self._owners.move_to_end(key)
             return EMPTY
-        state = await self._lookup.state(who.tenant, session)
+        state = await self._lookup.state(who.tenant, session, perhaps_new=verb == "send")
         owner = state.opened.user if state.opened is not None else None
         self._learn(key, owner)
         if owner == who.user or (owner is None and (verb == "send" or self._published(who, session, turn))):
             return state
         raise Refusal(Code.NOT_FOUND, "there is no such session")
+
+    def knows(self, who: Principal, session: str) -> bool:
+        """Whether `who` may send and act without the journal being asked."""
+        return self._owners.get((who.tenant, session)) == who.user
+
+    async def learn(self, who: Principal, session: str) -> None:
+        """Ask the journal whose session it is, before the next turn would have to. Raises nothing."""
+        with contextlib.suppress(Refusal):
+            await self.require_session(who, session, "send")
 
     def forget(self, tenant: str, session: str) -> None:
         """The session was deleted: nobody's word about it holds any more."""

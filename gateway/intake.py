@@ -60,12 +60,11 @@ class Intake:
 
     async def admit(self, who: Principal, session: str, request: TurnRequest) -> Submission:
         """The checked turn with its id, ready to be published. Raises Refusal."""
-        check_turn(request.as_turn(turn="-", tenant=who.tenant, user=who.user, deadline_ms=0), self._limits)
-        await self._access.require_session(who, session, "send", turn=request.turn)
-        now = self._publishing.clock_ms()
-        turn_id = request.turn or mint()
+        now, turn_id = self._publishing.clock_ms(), request.turn or mint()
         deadline = now + (request.timeout_ms or self._turn_timeout_ms)
         turn = request.as_turn(turn=turn_id, tenant=who.tenant, user=who.user, deadline_ms=deadline)
+        check_turn(turn, self._limits)
+        await self._access.require_session(who, session, "send", turn=request.turn)
         value = encode_turn(turn)
         if len(value) > self._limits.record_bytes:
             raise Refusal(Code.TOO_LARGE, f"the turn: {len(value)} bytes, at most {self._limits.record_bytes}")
@@ -105,7 +104,7 @@ class Intake:
                 self._failed(submission, reader)
                 raise
         accepted = event_of(
-            Accepted(
+            Accepted.trusted(
                 session=submission.session, turn=submission.turn, attempt=0, seq=0, at_ms=self._publishing.clock_ms(),
                 tenant=submission.tenant,
             )

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from gateway.event import Event, parse_event
 from journal.loader import load
 from journal.port import Store, StoreUnavailable
-from journal.state import OpenTurn, State
+from journal.state import EMPTY, OpenTurn, State, fold_rows
 from journal.turns import TurnView, living_since, turn_view
 from schemas.codes import Code
 from schemas.errors import Refusal
 from schemas.ids import session_key
+
+_SHORT_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,16 @@ class Lookup:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def state(self, tenant: str, session: str) -> State:
-        """The session as it is now."""
+    async def state(self, tenant: str, session: str, *, perhaps_new: bool = False) -> State:
+        """The session as it is now. `perhaps_new`: of a new or short one by one read instead of two, one after the
+        other; of any other by three."""
+        s = session_key(tenant, session)
         try:
-            return (await load(self._store, session_key(tenant, session))).state
+            if perhaps_new:
+                rows = await self._store.journal.read(s, 0, _SHORT_ROWS)
+                if len(rows) < _SHORT_ROWS:
+                    return fold_rows(EMPTY, rows)
+            return (await load(self._store, s)).state
         except StoreUnavailable as error:
             raise unreachable() from error
 

@@ -122,7 +122,14 @@ class Socket:
         send = self._websocket.send_text
         while (taken := await self._outbox.take()) is not None:
             await send(taken[0])
+            if taken[1] is not None and taken[1].terminal:
+                self._get_to_know(taken[1].session)
         self._written.set()
+
+    def _get_to_know(self, session: str) -> None:
+        """A session's first turn asks in vain whose it is. Once it is over the journal knows: no later one waits."""
+        if not self._gateway.access.knows(self._who, session):
+            self._beside(self._gateway.access.learn(self._who, session), self._gateway.waiting)
 
     async def _read(self) -> None:
         received = 0

@@ -24,7 +24,7 @@ class TurnRequest(TurnInput):
 
     def as_turn(self, *, turn: str, tenant: str, user: str, deadline_ms: int) -> Turn:
         """The turn as it is published."""
-        return Turn.model_construct(
+        return Turn.trusted(
             turn=turn,
             tenant=tenant,
             user=user,

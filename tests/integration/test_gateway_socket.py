@@ -8,6 +8,7 @@ import json
 import pytest
 
 from broker.memory import Verdict
+from gateway.identity import Principal
 from tests.support.gateway_house import House, Served, house, served
 
 __all__ = ["house", "served"]
@@ -36,6 +37,18 @@ async def test_a_turn_without_an_id_gets_one(served: Served) -> None:
     assert accepted["type"] == "accepted"
     assert len(accepted["turn"]) == 32
     assert done["turn"] == accepted["turn"]
+
+
+async def test_only_the_first_turn_of_a_session_asks_the_journal_whose_it_is(served: Served) -> None:
+    access, who = served.gateway.access, Principal("default", "ann")
+    async with served.socket() as client:
+        for number in (1, 2, 3):
+            assert access.knows(who, "s1") is (number > 1)
+            await client.say(type="turn", session="s1", turn=f"t{number}", text="hi")
+            await client.until("completed")
+            await asyncio.gather(*served.gateway.waiting)
+
+    assert [frame["turn"] for frame in client.seen if frame["type"] == "completed"] == ["t1", "t2", "t3"]
 
 
 async def test_turns_of_one_socket_keep_their_order(house: House, served: Served) -> None:
@@ -145,6 +158,15 @@ async def test_steer_and_approve_are_answered_by_the_owner(served: Served) -> No
         approved = await client.ask(type="approve", session="s1", turn="t1", call="c1", decision="allow")
 
     assert [steered["state"], approved["state"]] == ["refused", "refused"]
+
+
+async def test_feedback_is_not_taken_yet(served: Served) -> None:
+    async with served.socket() as client:
+        await client.say(type="turn", session="s1", turn="t1", text="hi")
+        await client.until("completed")
+        answer = await client.ask(type="feedback", session="s1", turn="t1", score=1.0)
+
+    assert (answer["type"], answer["code"]) == ("error", "unsupported")
 
 
 async def test_an_unknown_agent_is_refused_for_the_one_who_asked(served: Served) -> None:
