@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.event import Event, parse_event
+from journal.folding import fold_rows
 from journal.loader import load
 from journal.port import Store, StoreUnavailable
-from journal.state import EMPTY, OpenTurn, State, fold_rows
+from journal.state import EMPTY, OpenTurn, State
 from journal.turns import TurnView, living_since, turn_view
 from schemas.codes import Code
 from schemas.errors import Refusal

@@ -144,7 +144,7 @@ async def test_a_session_goes_on_behind_a_snapshot_that_the_first_look_reaches(l
     talk(session, 3)
     snapshot, chunks = written(session)
     assert not chunks
-    await store.snapshots.save(S, snapshot, chunks)
+    await store.snapshots.save([Saving([Saving(S, snapshot, chunks)])])
     talk(session, FIRST)
     store.log.apply(session.rows)
 
@@ -156,7 +156,7 @@ async def test_a_session_goes_on_behind_a_snapshot_that_the_first_look_reaches(l
 
 async def test_chunks_are_kept_while_a_tail_is_read_in_pages(load: Load, store: MemoryStore, session: Session) -> None:
     snapshot, chunks = written(session)
-    await store.snapshots.save(S, snapshot, chunks)
+    await store.snapshots.save([Saving(S, snapshot, chunks)])
     session.add(session.claim())
     for _ in range(PAGE):
         session.add(session.settle(session.new("t")))
