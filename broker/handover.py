@@ -33,16 +33,16 @@ class Handover:
 
     def announce(self, assignment: Assignment) -> None:
         """Tell the listener of a new assignment, after everything given before."""
-        self._call(lambda: self._listener.assigned(assignment))
+        _quietly(self._owner, self._listener.assigned, assignment)
 
     def give(self, generation: int, records: Sequence[Record]) -> None:
         """Give one batch."""
         self._given += 1
-        self._call(lambda: self._take(generation, records))
+        _quietly(self._owner, self._take, generation, records)
 
     def fail(self, error: BaseException) -> None:
         """Tell the listener that the consumer has ended."""
-        self._call(lambda: self._listener.failed(error))
+        _quietly(self._owner, self._listener.failed, error)
 
     async def room(self) -> None:
         """Wait until fewer batches than the limit are on their way."""
@@ -63,14 +63,11 @@ class Handover:
         if waiter is not None:
             _quietly(waiter[0], waiter[1].set)
 
-    def _call(self, what: Callable[[], None]) -> None:
-        _quietly(self._owner, what)
 
-
-def _quietly(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+def _quietly(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments: object) -> None:
     """Call on a loop of another thread; a loop that is closed has nobody left to tell."""
     try:
-        loop.call_soon_threadsafe(what)
+        loop.call_soon_threadsafe(what, *arguments)
     except RuntimeError:
         if not loop.is_closed():
             raise

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+import uvloop
+
 from broker.handover import Handover
 from broker.kafka_admin import KafkaAdmin
 from broker.kafka_member import KafkaMember
@@ -57,7 +59,7 @@ class KafkaGroupConsumer:
                 started.set_result(None) if error is None else started.set_exception(error)
 
         def run() -> None:
-            asyncio.run(self._run(handover, lambda error: owner.call_soon_threadsafe(tell, error)))
+            uvloop.run(self._run(handover, lambda error: owner.call_soon_threadsafe(tell, error)))
 
         self._thread = threading.Thread(target=run, name=f"consumer-{self._group}", daemon=True)
         self._thread.start()

@@ -20,6 +20,7 @@ from broker.hints import Hints
 from broker.kafka_connect import client_options, close_consumer, in_time
 from broker.kafka_identity import keep_member_id
 from broker.kafka_pace import pace
+from broker.kafka_records import lean
 from broker.port import Assignment, BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
 
@@ -83,6 +84,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         pace(self._consumer)
         await in_time(self._settings, self._consumer.start())
+        lean(self._consumer)
         keep_member_id(self._consumer)
         self._consumer.subscribe(list(self._topics), listener=self)
         self._tasks = [

@@ -13,6 +13,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeEr
 from broker.kafka_admin import KafkaAdmin
 from broker.kafka_connect import client_options, close_consumer, in_time
 from broker.kafka_pace import pace
+from broker.kafka_records import lean
 from broker.port import BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
 
@@ -45,6 +46,7 @@ class KafkaTail:
         tail = TopicPartition(self._settings.topic_prefix + topic, partition)
         try:
             await in_time(self._settings, consumer.start())
+            lean(consumer)
             consumer.assign([tail])
             ends = await in_time(self._settings, consumer.end_offsets([tail]))
         except BaseException:

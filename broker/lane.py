@@ -5,49 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from broker.port import Acked, Outgoing, Position, PublishError
 
 log = logging.getLogger(__name__)
 
-Append = Callable[[Outgoing], bool]
+Waiter = asyncio.Future[Position]
+Entry = tuple[Outgoing, Acked | Waiter | None]
+"""A record on its way, and who is told what became of it. A bare pair: there are tens of thousands of them a second."""
 
-
-class Entry:
-    """One record on its way. `handed`: the client had it once, so it may be in the log. `gone`: nobody waits for it."""
-
-    __slots__ = ("acked", "gone", "handed", "outgoing", "waiter")
-
-    def __init__(self, outgoing: Outgoing, acked: Acked | None, waiter: asyncio.Future[Position] | None) -> None:
-        self.outgoing = outgoing
-        self.acked = acked
-        self.waiter = waiter
-        self.handed = False
-        self.gone = False
-
-    def landed(self, position: Position | None) -> None:
-        """The broker has it. `position` is given where somebody waits for it."""
-        if self.acked is not None:
-            _tell(self.acked, None)
-        if self.waiter is not None and position is not None and not self.waiter.done():
-            self.waiter.set_result(position)
-
-    def failed(self, error: Exception) -> None:
-        """It never will be in the log, or nobody will ever know."""
-        if self.acked is not None:
-            _tell(self.acked, error)
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_exception(error)
+Append = Callable[[int, Outgoing], bool]
+Where = Callable[[Outgoing, int], Position]
 
 
 class Lane:
     """One partition: what waits, and the one batch that is on its way. Order is the order of `add`, also after `back`.
 
-    Invariant: at most one batch is in flight, so a batch that is repeated can never overtake or be overtaken.
+    Invariant: at most one batch is in flight, so a batch that is repeated can never overtake or be overtaken. The first
+    `handed` of `waiting` were in flight once: they may be in the log.
     """
 
-    __slots__ = ("in_flight", "limit_bytes", "partition", "scheduled", "singly", "topic", "waiting")
+    __slots__ = ("handed", "in_flight", "limit_bytes", "partition", "scheduled", "singly", "topic", "waiting")
 
     def __init__(self, topic: str, partition: int, limit_bytes: int) -> None:
         self.topic = topic
@@ -55,53 +34,84 @@ class Lane:
         self.limit_bytes = limit_bytes
         self.waiting: deque[Entry] = deque()
         self.in_flight: list[Entry] = []
+        self.handed = 0
         self.scheduled = False
         self.singly = 0
 
     def fits(self, outgoing: Outgoing) -> bool:
         """Whether the broker will take a record of this size (a batch of it alone; counted a little too large)."""
         size = 160 + len(outgoing.key or b"") + len(outgoing.value or b"")
-        size += sum(len(name) + len(value) + 10 for name, value in outgoing.headers)
+        for name, value in outgoing.headers:
+            size += len(name) + len(value) + 10
         return size <= self.limit_bytes
 
     def take(self, append: Append) -> int:
         """Move what `append` accepts from the front of the queue into `in_flight`; how many it can never accept.
 
-        `append` returning False: the batch is full. Raising: this record cannot be encoded; it fails alone.
+        `append` is told each record's place in the batch. It returns False: the batch is full. It raises: this record
+        cannot be encoded; it fails alone.
         """
         waiting, refused = self.waiting, 0
+        batch = self.in_flight = []
         while waiting:
-            entry = waiting[0]
             try:
-                if not append(entry.outgoing):
+                if not append(len(batch), waiting[0][0]):
                     break
             except Exception as error:  # noqa: BLE001  (whatever is wrong with one record must not stop its neighbours)
-                waiting.popleft().failed(PublishError(f"the record cannot be encoded: {error!r}"))
+                fail(waiting.popleft(), PublishError(f"the record cannot be encoded: {error!r}"))
                 refused += 1
                 continue
-            entry.handed = True
-            self.in_flight.append(waiting.popleft())
+            batch.append(waiting.popleft())
             if self.singly:
                 self.singly -= 1
                 break
+        self.handed = max(0, self.handed - len(batch) - refused)
         return refused
 
-    def drop_gone(self) -> int:
-        """Forget the waiting records whose sender gave up; how many they were."""
-        before = len(self.waiting)
-        if any(entry.gone for entry in self.waiting):
-            self.waiting = deque(entry for entry in self.waiting if not entry.gone)
-        return before - len(self.waiting)
+    def withdraw(self, waiter: Waiter) -> tuple[bool, bool]:
+        """Its sender gave up: it leaves the queue. Tells whether it still waited, and whether it may be in the log."""
+        if any(told is waiter for _, told in self.in_flight):
+            return False, True
+        for place, (_, told) in enumerate(self.waiting):
+            if told is waiter:
+                del self.waiting[place]
+                was_handed = place < self.handed
+                self.handed -= was_handed
+                return True, was_handed
+        return False, True
 
     def back(self) -> None:
         """The batch in flight failed: it waits again, in front of everything later."""
         self.waiting.extendleft(reversed(self.in_flight))
+        self.handed += len(self.in_flight)
         self.in_flight = []
 
     def done(self) -> list[Entry]:
         """The batch in flight is over: its entries, in order."""
         entries, self.in_flight = self.in_flight, []
         return entries
+
+
+def land(entries: Sequence[Entry], where: Where) -> None:
+    """The broker has these. `where` is asked only for records that somebody waits for."""
+    for place, (outgoing, told) in enumerate(entries):
+        if told is None:
+            continue
+        if isinstance(told, asyncio.Future):
+            if not told.done():
+                told.set_result(where(outgoing, place))
+        else:
+            _tell(told, None)
+
+
+def fail(entry: Entry, error: Exception) -> None:
+    """It never will be in the log, or nobody will ever know."""
+    told = entry[1]
+    if isinstance(told, asyncio.Future):
+        if not told.done():
+            told.set_exception(error)
+    elif told is not None:
+        _tell(told, error)
 
 
 def _tell(acked: Acked, error: Exception | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from broker.lane import Entry, Lane
+from broker.lane import Lane, fail
 from broker.memory_cluster import DEFAULT_LIMIT_BYTES, MemoryCluster, MemoryRecord, Verdict
 from broker.memory_consumer import MemoryGroupConsumer
 from broker.outbox import Outbox
@@ -89,20 +89,19 @@ class MemoryPublisher:
     def _drain(self) -> None:
         self._draining = None
         for lane in self._outbox.ready():
-            lane.take(lambda _: True)
+            lane.take(lambda _, __: True)
             self._attempt(lane)
 
     def _attempt(self, lane: Lane) -> None:
         """One batch as the broker sees it, record by record; the first without an answer ends the batch."""
         where: list[Position] = []
-        entries = lane.in_flight
-        for index, entry in enumerate(entries):
-            verdict = Verdict.DROP if self._cluster.down else self._cluster.judge(entry.outgoing)
+        for index, (outgoing, _) in enumerate(lane.in_flight):
+            verdict = Verdict.DROP if self._cluster.down else self._cluster.judge(outgoing)
             if verdict is Verdict.TAKE:
-                where.append(self._cluster.append(lane.topic, lane.partition, entry.outgoing))
+                where.append(self._cluster.append(lane.topic, lane.partition, outgoing))
                 continue
             if verdict is Verdict.TAKE_SILENTLY:
-                self._cluster.append(lane.topic, lane.partition, entry.outgoing)
+                self._cluster.append(lane.topic, lane.partition, outgoing)
             self._split(lane, index, refused=verdict is Verdict.REFUSE)
             break
         self._land(lane, where)
@@ -111,7 +110,7 @@ class MemoryPublisher:
         """Keep in flight what the broker took; the rest waits again (the first of it fails if it was refused)."""
         taken, rest = lane.in_flight[:index], lane.in_flight[index:]
         if refused:
-            rest.pop(0).failed(PublishError("the broker refused the record"))
+            fail(rest.pop(0), PublishError("the broker refused the record"))
             self._outbox.settle(1)
         lane.in_flight = rest
         lane.back()
@@ -129,7 +128,7 @@ class MemoryPublisher:
     def _land(self, lane: Lane, where: Sequence[Position]) -> None:
         """Answers come in a later step, as over a network."""
 
-        def answer(_: Entry, index: int) -> Position:
+        def answer(_: Outgoing, index: int) -> Position:
             return where[index]
 
         if lane.in_flight:

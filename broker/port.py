@@ -14,7 +14,7 @@ from schemas.codec import Headers
 
 
 class Record(codec.Record, Protocol):
-    """One record as it was read. aiokafka's own `ConsumerRecord` has this shape and is passed on as it is."""
+    """One record as it was read."""
 
     @property
     def topic(self) -> str: ...

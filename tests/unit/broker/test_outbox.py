@@ -20,12 +20,12 @@ def outbox(limit_bytes: int = 1_000) -> tuple[Outbox, Lane]:
     return Outbox({"t": [lane]}, lambda: None), lane
 
 
-def where(_: Entry, index: int) -> Position:
+def where(_: Outgoing, index: int) -> Position:
     return Position(0, index, 0)
 
 
 def values(entries: list[Entry]) -> list[bytes | None]:
-    return [entry.outgoing.value for entry in entries]
+    return [outgoing.value for outgoing, _ in entries]
 
 
 async def test_a_batch_that_failed_goes_before_everything_later() -> None:
@@ -34,11 +34,11 @@ async def test_a_batch_that_failed_goes_before_everything_later() -> None:
     for value in (b"1", b"2"):
         box.publish(record(value), acked.append)
     assert box.ready() == [lane]
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     box.publish(record(b"3"), acked.append)
     box.again(lane)
     assert box.ready() == [lane]
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     assert values(lane.in_flight) == [b"1", b"2", b"3"]
     assert acked == []
     box.landed(lane, where)
@@ -49,7 +49,7 @@ async def test_a_lane_with_a_batch_in_flight_is_not_ready() -> None:
     box, lane = outbox()
     box.publish(record(b"1"), None)
     box.ready()
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     box.publish(record(b"2"), None)
     assert box.ready() == []
     box.landed(lane, where)
@@ -61,7 +61,7 @@ async def test_a_full_batch_leaves_the_rest_for_the_next() -> None:
     for value in (b"1", b"2", b"3"):
         box.publish(record(value), None)
     box.ready()
-    lane.take(lambda outgoing: outgoing.value != b"3")
+    lane.take(lambda _, outgoing: outgoing.value != b"3")
     assert values(lane.in_flight) == [b"1", b"2"]
     box.landed(lane, where)
     assert box.ready() == [lane]
@@ -72,12 +72,12 @@ async def test_after_a_batch_was_too_large_its_records_go_one_by_one() -> None:
     for value in (b"1", b"2", b"3"):
         box.publish(record(value), None)
     box.ready()
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     lane.singly = 2
     box.again(lane)
     sizes = []
     while box.ready():
-        lane.take(lambda _: True)
+        lane.take(lambda _, __: True)
         sizes.append(len(lane.in_flight))
         box.landed(lane, where)
     assert sizes == [1, 1, 1]
@@ -89,7 +89,7 @@ async def test_a_record_that_cannot_be_encoded_fails_alone() -> None:
     for value in (b"1", b"bad", b"2"):
         box.publish(record(value), lambda error, value=value: failures.update({value: error}))  # type: ignore[misc]
 
-    def append(outgoing: Outgoing) -> bool:
+    def append(_: int, outgoing: Outgoing) -> bool:
         if outgoing.value == b"bad":
             raise TypeError("not bytes")
         return True
@@ -109,7 +109,7 @@ async def test_a_send_that_gave_up_before_it_left_never_goes_out() -> None:
         await box.send(record(b"gone"), timeout_s=0)
     box.publish(record(b"later"), None)
     box.ready()
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     assert values(lane.in_flight) == [b"later"]
     box.landed(lane, where)
     await box.flush()
@@ -120,7 +120,7 @@ async def test_a_send_that_gave_up_after_it_left_is_unknown() -> None:
     sending = asyncio.create_task(box.send(record(b"1"), timeout_s=0.001))
     await asyncio.sleep(0)
     box.ready()
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     with pytest.raises(PublishUnknown):
         await sending
 
@@ -130,7 +130,7 @@ async def test_giving_up_tells_what_never_left_from_what_may_have() -> None:
     told: list[Exception | None] = []
     box.publish(record(b"left"), told.append)
     box.ready()
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     box.publish(record(b"stayed"), told.append)
     box.give_up()
     assert [type(error) for error in told] == [PublishUnknown, PublishError]
@@ -147,7 +147,7 @@ async def test_a_callback_that_raises_does_not_stop_the_others() -> None:
     box.publish(record(b"1"), broken)
     box.publish(record(b"2"), acked.append)
     box.ready()
-    lane.take(lambda _: True)
+    lane.take(lambda _, __: True)
     box.landed(lane, where)
     assert acked == [None]
 
