@@ -18,6 +18,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSession
 from broker.handover import Handover
 from broker.hints import Hints
 from broker.kafka_connect import client_options, close_consumer, in_time
+from broker.kafka_fetch import read_fast
 from broker.kafka_identity import keep_member_id
 from broker.kafka_pace import pace
 from broker.kafka_records import lean
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 POLL_MS = 500
 POLL_RECORDS = 500
 FETCH_WAIT_MS = 100  # a resumed partition waits for the fetch that is under way without it: so never long
+GATHER_S = 0.002
 COMMIT_EVERY_S = 0.1
 COMMIT_TIMEOUT_S = 5.0
 REVOKE_TIMEOUT_S = 2.0
@@ -82,7 +84,8 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_poll_records=POLL_RECORDS,
         )
-        pace(self._consumer)
+        pace(self._consumer, GATHER_S)
+        read_fast(self._consumer)
         await in_time(self._settings, self._consumer.start())
         lean(self._consumer)
         keep_member_id(self._consumer)

@@ -12,6 +12,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeEr
 
 from broker.kafka_admin import KafkaAdmin
 from broker.kafka_connect import client_options, close_consumer, in_time
+from broker.kafka_fetch import read_fast
 from broker.kafka_pace import pace
 from broker.kafka_records import lean
 from broker.port import BrokerUnavailable, Record
@@ -43,6 +44,7 @@ class KafkaTail:
             max_poll_records=POLL_RECORDS,
         )
         pace(consumer)
+        read_fast(consumer)
         tail = TopicPartition(self._settings.topic_prefix + topic, partition)
         try:
             await in_time(self._settings, consumer.start())

@@ -31,13 +31,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def consumer(clock: Clock, *, data: bytes = b"", error: int = 0, took_s: float = 0.0) -> Any:
+def consumer(clock: Clock, *, data: bytes = b"", error: int = 0, took_s: float = 0.0, gather_s: float = 0.0) -> Any:
     async def send(node_id: int, request: object, **options: object) -> object:
         clock.now_s += took_s
         return SimpleNamespace(topics=[("t", [(0, error, 7, data)])])
 
     found = SimpleNamespace(_client=SimpleNamespace(send=send))
-    pace(found)
+    pace(found, gather_s)
     return found
 
 
@@ -66,4 +66,24 @@ async def test_records_and_errors_pass_at_once(clock: Clock, answer: dict[str, A
 
 async def test_other_requests_are_left_alone(clock: Clock) -> None:
     await consumer(clock)._client.send(1, object())
+    assert clock.slept_s == []
+
+
+async def test_records_that_follow_each_other_closely_are_gathered_into_one_fetch(clock: Clock) -> None:
+    client = consumer(clock, data=b"records", gather_s=0.002)._client
+    clock.now_s += 1
+    await client.send(1, FetchRequest())
+    assert clock.slept_s == []
+    clock.now_s += 0.0005
+    await client.send(1, FetchRequest())
+    assert clock.slept_s == pytest.approx([0.0015])
+
+
+async def test_a_record_that_comes_alone_waits_for_nothing_and_brokers_do_not_slow_each_other(clock: Clock) -> None:
+    client = consumer(clock, data=b"records", gather_s=0.002)._client
+    clock.now_s += 1
+    await client.send(1, FetchRequest())
+    await client.send(2, FetchRequest())
+    clock.now_s += 0.003
+    await client.send(1, FetchRequest())
     assert clock.slept_s == []
