@@ -144,7 +144,7 @@ async def test_a_session_goes_on_behind_a_snapshot_that_the_first_look_reaches(l
     talk(session, 3)
     snapshot, chunks = written(session)
     assert not chunks
-    await store.snapshots.save([Saving([Saving(S, snapshot, chunks)])])
+    await store.snapshots.save([Saving(S, snapshot, chunks)])
     talk(session, FIRST)
     store.log.apply(session.rows)
 
