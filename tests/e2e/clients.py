@@ -66,10 +66,22 @@ class Kafka:
         self.ends: dict[str, list[Frame]] = defaultdict(list)
         self._seen: set[tuple[str, str, int, int, str]] = set()
         self._changed = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
+        self._ending = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Kafka:
+        async with contextlib.AsyncExitStack() as ending:
+            await self._start(ending)
+            self._ending = ending.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._ending.aclose()
+
+    async def _start(self, ending: contextlib.AsyncExitStack) -> None:
+        """What was begun is ended, also where a later step fails."""
+        ending.push_async_callback(self._producer.stop)
         await self._producer.start()
+        ending.push_async_callback(self._consumer.stop)
         await self._consumer.start()
         topic = self._prefix + "agent.replies"
         partitions = await self._producer.partitions_for(topic)
@@ -78,15 +90,8 @@ class Kafka:
         await self._consumer.seek_to_end(*assigned)
         for one in assigned:
             await self._consumer.position(one)
-        self._reader = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._reader is not None
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        await self._consumer.stop()
-        await self._producer.stop()
+        reader = asyncio.create_task(self._read())
+        ending.push_async_callback(_cancelled, reader)
 
     async def publish(self, session: str, value: Any, headers: Sequence[tuple[str, bytes]] = ()) -> Any:
         """One record; JSON unless it is bytes. Waits for the ack."""
@@ -130,3 +135,8 @@ class Kafka:
         self.frames[frame["session"], frame["turn"]].append(frame)
         if frame["type"] in TERMINAL:
             self.ends[frame["session"]].append(frame)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

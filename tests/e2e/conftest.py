@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,30 +31,34 @@ def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert line.startswith("ready "), log.read_text()
         yield line.removeprefix("ready ").strip()
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
+
+
+@contextmanager
+def stacks(folder: Path, model: str) -> Iterator[Callable[..., FleetUp]]:
+    """Makes stacks under `folder`, and ends them afterwards, the newest first. Only then it kills what they left: two
+    may share a directory, and one that cannot be ended keeps no other from it."""
+    with ExitStack() as sweeping, ExitStack() as ending:
+
+        def make(name: str = "data", *, workers: int = 2, **settings: str) -> FleetUp:
+            up = FleetUp(folder / name, {"agent": "echo", "model_url": model, **settings}, workers=workers)
+            sweeping.callback(up.sweep)
+            ending.callback(up.end)
+            return up
+
+        yield make
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, scripted_model: str) -> Iterator[FleetUp]:
     """One stack for the tests that leave it as it is: two workers, agent `echo`, the scripted model."""
-    up = FleetUp(tmp_path_factory.mktemp("stack") / "data", {"agent": "echo", "model_url": scripted_model})
-    try:
-        yield up.start()
-    finally:
-        up.close()
+    with stacks(tmp_path_factory.mktemp("stack"), scripted_model) as make:
+        yield make().start()
 
 
 @pytest.fixture
 def fresh(tmp_path: Path, scripted_model: str) -> Iterator[Callable[..., FleetUp]]:
     """Makes stacks that a test may break; each is ended afterwards."""
-    made: list[FleetUp] = []
-
-    def make(name: str = "data", *, workers: int = 2, **settings: str) -> FleetUp:
-        up = FleetUp(tmp_path / name, {"agent": "echo", "model_url": scripted_model, **settings}, workers=workers)
-        made.append(up)
-        return up
-
-    yield make
-    for up in made:
-        up.close()
+    with stacks(tmp_path, scripted_model) as make:
+        yield make

@@ -3,6 +3,7 @@ the test's own process but the reading of `up.json`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,8 +45,10 @@ class FleetUp:
         timer = threading.Timer(timeout_s, self.process.kill)
         timer.start()
         began_s = time.monotonic()
-        line = self.process.stdout.readline()
-        timer.cancel()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            timer.cancel()
         self.started_in_s = time.monotonic() - began_s
         if not line.startswith(READY):
             self.process.wait(timeout=60)
@@ -87,19 +90,29 @@ class FleetUp:
         self.process.kill()
         self.process.wait(timeout=10)
 
-    def close(self) -> None:
-        """End everything, whatever state it is in."""
-        if self.process is not None and self.process.poll() is None:
+    def end(self) -> None:
+        """End the supervisor, whatever state it is in, and let go of it. What it left behind is for `sweep`."""
+        if self.process is None:
+            return
+        try:
             self.process.terminate()
-            try:
-                self.process.wait(timeout=40)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(timeout=10)
-        if self.process is not None and self.process.stdout is not None:
+            self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(timeout=10)
+        finally:
+            assert self.process.stdout is not None
             self.process.stdout.close()
-        for pid in self.alive():
-            os.kill(pid, signal.SIGKILL)
+
+    def sweep(self, timeout_s: float = 10.0) -> None:
+        """kill -9 of whatever still runs for our data directory; another supervisor on it too, so `end` all first."""
+        deadline_s = time.monotonic() + timeout_s
+        while pids := self.alive():
+            assert time.monotonic() < deadline_s, f"killed, and still there: {pids}"
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):  # it may end between our look and our signal
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
 
     def alive(self) -> list[int]:
         """Processes that were started for our data directory, by their environment or their command line."""

@@ -27,11 +27,21 @@ def said(up: FleetUp, session: str) -> list[str]:
     return ["".join(part["text"] for part in item["parts"]) for item in json.loads(shown.stdout)["history"]]
 
 
-def gone(up: FleetUp, *, within_s: float = 0.0) -> bool:
+def comes(condition: Callable[[], object], *, within_s: float) -> bool:
+    """Whether it comes true in time."""
     deadline_s = time.monotonic() + within_s
-    while up.alive() and time.monotonic() < deadline_s:
+    while not (true := condition()) and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    return up.alive() == []
+    return bool(true)
+
+
+def gone(up: FleetUp, *, within_s: float = 0.0) -> bool:
+    return comes(lambda: not up.alive(), within_s=within_s)
+
+
+def state(up: FleetUp, session: str, turn: str) -> str:
+    answer = httpx.get(f"{up.address}/v1/sessions/{session}/turns/{turn}", timeout=10, trust_env=False)
+    return str(answer.json().get("state"))
 
 
 def test_ctrl_c_drains_and_leaves_no_process_and_a_second_run_continues(fresh: Make) -> None:
@@ -75,10 +85,11 @@ def test_a_second_ctrl_c_stops_at_once(fresh: Make) -> None:
     slow = json.dumps({"tokens": 4000, "rate": 5, "first_ms": 0})
     up = fresh(workers=1, worker_drain_s="60").start()
     assert up.process is not None
-    assert up.command("send", "s1", slow, "--agent", "chat").returncode == 0
-    time.sleep(1.0)
+    assert up.command("send", "s1", slow, "--agent", "chat", "--turn", "t1").returncode == 0
+    assert comes(lambda: state(up, "s1", "t1") == "running", within_s=20)
     up.process.send_signal(signal.SIGINT)
-    time.sleep(1.0)
+    assert comes(lambda: "stopping (Ctrl-C again: at once)" in up.said(), within_s=10)
+    time.sleep(1.0)  # long enough for an idle worker to be gone
     assert up.process.poll() is None, "a turn runs: it drains"
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(timeout=5) == 130

@@ -105,9 +105,9 @@ async def storm(up: FleetUp, model: str, prefix: str) -> None:
         await client.post(model.replace("/v1", "/reset"))
     try:
         async with clients.Kafka(up.running["kafka_bootstrap"], prefix) as kafka:
-            trouble = asyncio.create_task(faults(up, extra))
-            await publish(kafka, turns, per_s=300)
-            await trouble
+            async with asyncio.TaskGroup() as together:  # what fails ends the other: no worker is started after that
+                together.create_task(faults(up, extra))
+                await publish(kafka, turns, per_s=300)
             await kafka.until(len(turns), timeout_s=150)
             await asyncio.sleep(1)
             check_frames(kafka, turns)
