@@ -91,7 +91,7 @@ async def run() -> int:
         Parts(
             store=store,
             consumer=KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL)),
-            outbox=Outbox(publisher),
+            outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
             executor=Executor(services, call_later=loop.call_later, fatal=lambda _: stop.set()),

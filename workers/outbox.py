@@ -18,6 +18,7 @@ from schemas.ids import from_event_id, from_position, legal, split_key
 from schemas.receipt import Receipt
 
 REPLIES, USAGE, DEAD_LETTERS = "agent.replies", "agent.usage", "agent.dead-letters"
+_BUNDLE_S = 0.1  # a receipt beside each reply cost the broker as much as the replies: it is paid by the batch
 _log = logging.getLogger("fleet.worker")
 
 
@@ -48,8 +49,10 @@ def noted(error: Exception | None) -> None:
 class Outbox:
     """One per worker. Frames of a session keep their order as long as they go to one partition."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, *, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._publisher = publisher
+        self._call_later = call_later
+        self._receipts: list[Receipt] = []
         self._replies = publisher.partition_count(REPLIES)
         self.published = 0
 
@@ -69,9 +72,16 @@ class Outbox:
         self.frame(key, encode(ack), frozenset((reply_to,)), done)
 
     def receipt(self, receipt: Receipt) -> None:
-        """Book a finished turn; the journal has it as well, so nobody waits for this ack."""
-        raw = orjson.dumps(receipt.as_json())
-        self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), raw))
+        """Book a finished turn, with its neighbours: the journal has it as well, so nobody waits for it."""
+        if not self._receipts:
+            self._call_later(_BUNDLE_S, self.flush)
+        self._receipts.append(receipt)
+
+    def flush(self) -> None:
+        """Publish the receipts that are kept."""
+        kept, self._receipts = self._receipts, []
+        for receipt in kept:
+            self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), orjson.dumps(receipt.as_json())))
 
     def refuse(self, record: Record, stream: str, code: Code, text: str, done: Callable[[], None], now_ms: int) -> None:
         """A dead letter with the original bytes, and a `refused` frame to whoever asked; then `done`."""

@@ -125,6 +125,7 @@ class Worker:
         try:
             async with asyncio.timeout(10.0):
                 await self.system.commit.drain()
+                self.system.outbox.flush()
                 await self._publisher.flush()
         except TimeoutError:
             _log.warning("the store or the broker does not answer: the next owner publishes what is missing")

@@ -49,6 +49,7 @@ async def test_a_turn_is_answered_logged_booked_and_marked() -> None:
         (frame,) = fleet.frames("s1", "completed")
         assert (frame["text"], frame["turn"], frame["attempt"]) == ("hello", "t1", 1)
         await fleet.until(fleet.committed_everything)
+        await fleet.until(lambda: fleet.records("agent.usage"))
         (receipt,) = [json.loads(record.value) for record in fleet.records("agent.usage")]
         assert (receipt["turn"], receipt["outcome"]) == ("t1", "completed")
     lines = [json.loads(line) for line in fleet.log.getvalue().splitlines()]

@@ -72,7 +72,7 @@ class MemoryFleet:
         parts = Parts(
             store=self.store,
             consumer=consumer,
-            outbox=Outbox(publisher),
+            outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
             executor=Executor(Services(models=self.models, clock_ms=self.clock_ms), call_later=loop.call_later),
