@@ -81,8 +81,10 @@ class Actor(Questions):
             self._tell(self.session.granted(self._system.clock_ms()))
 
     async def append_step(self, step: Step) -> None:
-        """TurnLink: returns once the step is durable. Raises TurnLost."""
-        if self.dead:
+        """TurnLink: returns once the step is durable. Raises TurnLost: also where another attempt, or another turn, is
+        the open one, for a STEP of this one would make the session unreadable."""
+        now = self.session.state.open if self.session.state is not None else None
+        if self.dead or self.session.ending or now is None or (now.turn, now.attempt) != (step.turn, step.attempt):
             raise TurnLost
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._steps.append(durable)
@@ -218,7 +220,7 @@ class Actor(Questions):
     def _still(self, state: State) -> bool:
         """The turn for which a build was begun is still the one that runs here."""
         now = self.session.state
-        if self.dead or now is None or now.open is None or state.open is None:
+        if self.dead or self.session.ending or now is None or now.open is None or state.open is None:
             return False
         same = (now.open.turn, now.open.attempt) == (state.open.turn, state.open.attempt)
         return same and self.session.running == now.open.turn

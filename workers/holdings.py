@@ -118,6 +118,11 @@ class Holdings:
         return len(self.mail) + len(self.inbox)
 
     @property
+    def ending(self) -> bool:
+        """The turn that runs here has its result: the FINISH is on its way."""
+        return self._result is not None
+
+    @property
     def idle(self) -> bool:
         """Nothing runs, waits, is asked or is being published: the session may leave the pool."""
         return not (

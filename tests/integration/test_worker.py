@@ -13,7 +13,7 @@ from journal.gate import Call
 from journal.port import StoreUnavailable
 from schemas.settings import SessionSettings
 from tests.support.memory_fleet import MemoryFleet
-from workers.agent import AgentTurn, agent
+from workers.agent import AgentSpec, AgentTurn, SessionInfo, agent
 from workers.context import Context
 from workers.partition import CONTROL, TURNS
 
@@ -313,6 +313,42 @@ async def test_cancel_stops_a_running_turn_and_keeps_nothing_of_it_twice() -> No
         assert fleet.frames("s1", "ack")[0]["state"] == "applied"
         assert [f["type"] for f in fleet.terminals()["s1~t1"]] == ["cancelled"]
         assert not door.inside
+
+
+async def test_a_turn_that_was_ended_while_its_agent_was_built_never_runs() -> None:
+    """The build comes to its end while the FINISH is on its way: its STEP would make the session unreadable."""
+    built, stored, ran = asyncio.Event(), asyncio.Event(), []
+
+    class Stepping:
+        async def run(self, turn: AgentTurn, ctx: Context) -> str:
+            ran.append(turn.id)
+            await ctx.step("one", lambda: 1)
+            return "done"
+
+    async def build(spec: AgentSpec, session: SessionInfo) -> Stepping:
+        await built.wait()
+        return Stepping()
+
+    async def gate(call: Call) -> None:
+        if call.operation == "insert" and any(row.kind == "finish" for row in call.arguments[0]):
+            await stored.wait()
+
+    async with MemoryFleet(AgentSpec("stepping", "1", build), default="stepping") as fleet:
+        await fleet.worker()
+        fleet.turn("s1", turn="t1")
+        await fleet.until(lambda: fleet.store.log.rows)
+        fleet.store.log.gate = gate
+        fleet.turn("s1", turn="t2", if_busy="interrupt")
+        fleet.turn("s1", turn="t3")
+        await fleet.until(lambda: fleet.workers[0][0].system.commit.in_flight)
+        built.set()
+        await asyncio.sleep(0.02)
+        stored.set()
+        await fleet.until(lambda: len(fleet.terminals()) == 3)
+        outcomes = {name: [frame["type"] for frame in frames] for name, frames in fleet.terminals().items()}
+        assert outcomes == {"s1~t1": ["cancelled"], "s1~t2": ["completed"], "s1~t3": ["completed"]}
+        assert ran == ["t2", "t3"]
+        assert (await fleet.state("s1")).open is None
 
 
 async def test_who_begins_to_watch_a_running_turn_is_told_the_answer_so_far() -> None:
