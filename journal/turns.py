@@ -9,7 +9,21 @@ from pydantic_core import from_json
 
 from journal.port import Journal, Row
 from journal.state import State
-from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Outcome, Park, Settle, Step, Suspend, entry_of
+from schemas.codes import Code
+from schemas.entries import (
+    Claim,
+    Close,
+    ControlNote,
+    Entry,
+    Finish,
+    Outcome,
+    Park,
+    Position,
+    Settle,
+    Step,
+    Suspend,
+    entry_of,
+)
 from schemas.receipt import Receipt
 from schemas.turn import TurnInput
 
@@ -30,6 +44,7 @@ class TurnView(NamedTuple):
 
     `attempt` 0: never claimed. `steps`: durable ones of all attempts. `into`: the turn that it joined, if it steers.
     `frame`: the terminal one, JSON text. `suspended`: what is awaited, while it is. `version`: of the latest entry.
+    `position`: of the record that it was first claimed for.
     """
 
     turn: str
@@ -46,6 +61,12 @@ class TurnView(NamedTuple):
     receipt: Receipt | None = None
     suspended: Suspend | None = None
     outcome: Outcome | None = None
+    position: Position | None = None
+
+    @property
+    def code(self) -> Code | None:
+        """Why it failed, if it did."""
+        return Code(from_json(self.frame)["code"]) if self.outcome == "failed" and self.frame is not None else None
 
 
 async def terminal_of(journal: Journal, s: str, turn: str) -> Ended | None:
@@ -130,6 +151,7 @@ def _introduced(row: Row, entry: Entry, turn: str) -> TurnView | None:
             attempt=claim.attempt,
             began_ms=claim.at_ms,
             deadline_ms=claim.deadline_ms,
+            position=claim.position,
         )
     if isinstance(claim, Park):
         deadline_ms, given = claim.deadline_ms, claim.input
@@ -146,8 +168,14 @@ def _followed(view: TurnView, row: Row, entry: Entry) -> TurnView:
         view = _over(view, row, entry)
     claim = entry.claim if isinstance(entry, Finish) else entry
     if isinstance(claim, Claim) and claim.turn == view.turn:
-        attempt, deadline_ms = claim.attempt, claim.deadline_ms
-        return view._replace(state="running", attempt=attempt, deadline_ms=deadline_ms, version=row.v, suspended=None)
+        return view._replace(
+            state="running",
+            attempt=claim.attempt,
+            deadline_ms=claim.deadline_ms,
+            version=row.v,
+            suspended=None,
+            position=view.position or claim.position,
+        )
     if isinstance(entry, Step) and entry.turn == view.turn:
         return view._replace(steps=(*view.steps, entry), version=row.v)
     if isinstance(entry, Suspend) and entry.turn == view.turn:

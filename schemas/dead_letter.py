@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from schemas.base import Frozen
 from schemas.codes import Code
 
 
 class DeadLetter(Frozen):
-    """The `dl_…` headers of one dead letter; topic, partition and offset are where the original lies."""
+    """The `dl_…` headers of one dead letter; topic, partition, offset and timestamp are those of the original record.
+
+    Letters about the same place are copies of one letter.
+    """
 
     code: Code
     reason: str
@@ -15,6 +20,12 @@ class DeadLetter(Frozen):
     partition: int
     offset: int
     attempts: int = 0
+    timestamp_ms: int = 0
+
+    @property
+    def id(self) -> str:
+        """`<topic>/<partition>@<offset>` of the original record."""
+        return f"{self.topic}/{self.partition}@{self.offset}"
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers to publish, before every original header."""
@@ -25,10 +36,11 @@ class DeadLetter(Frozen):
             ("dl_partition", str(self.partition).encode()),
             ("dl_offset", str(self.offset).encode()),
             ("dl_attempts", str(self.attempts).encode()),
+            ("dl_timestamp_ms", str(self.timestamp_ms).encode()),
         ]
 
     @classmethod
-    def from_headers(cls, headers: dict[str, bytes]) -> DeadLetter:
+    def from_headers(cls, headers: Mapping[str, bytes]) -> DeadLetter:
         """Read them back. Raises KeyError or ValueError where they are none of ours."""
         return cls(
             code=Code(headers["dl_code"].decode()),
@@ -37,4 +49,5 @@ class DeadLetter(Frozen):
             partition=int(headers["dl_partition"]),
             offset=int(headers["dl_offset"]),
             attempts=int(headers["dl_attempts"]),
+            timestamp_ms=int(headers.get("dl_timestamp_ms", b"0")),
         )

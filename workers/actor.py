@@ -15,7 +15,6 @@ from journal.port import Row, Verdict
 from journal.rows import row_of
 from journal.state import State
 from schemas.codes import Code
-from schemas.dead_letter import DeadLetter
 from schemas.entries import Claim, Close, Entry, Finish, Open, Settle, Step
 from schemas.errors import Refusal
 from schemas.ids import split_key
@@ -25,7 +24,7 @@ from workers.emitter import Emitter, FrameIds
 from workers.executor import RunningTurn
 from workers.job import Job, TurnLost
 from workers.outbox import noted
-from workers.partition import TURNS, Partition
+from workers.partition import Partition
 from workers.questions import Questions
 from workers.result import Result
 
@@ -331,7 +330,7 @@ class Actor(Questions):
             system.metrics.hops["publish"].observe(system.clock_s() - since_s)
             self._published(turn, error)
 
-        system.outbox.frame(self.key, order.frame.encode(), order.to, acked)
+        self._terminal(order.frame, order.to, order.fault, acked)
 
     def _published(self, turn: str, error: Exception | None = None) -> None:
         noted(error)
@@ -351,13 +350,6 @@ class Actor(Questions):
 
     def _refuse(self, order: fx.Refuse) -> None:
         self._system.refuse_turn(order.trigger, order.code, order.text)
-
-    def _dead_letter(self, order: fx.DeadLetterTurn) -> None:
-        system = self._system
-        letter = DeadLetter(
-            code=order.code, reason=order.text, topic=TURNS, partition=self.partition.number, offset=-1, attempts=3
-        )
-        system.outbox.poison(self.key, order.turn.encode(), letter)
 
     # ---- what is derived
 
@@ -391,5 +383,4 @@ class Actor(Questions):
         fx.Reply: _reply,
         fx.Acknowledge: _acknowledge,
         fx.Refuse: _refuse,
-        fx.DeadLetterTurn: _dead_letter,
     }

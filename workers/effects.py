@@ -13,6 +13,7 @@ from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
 from schemas.entries import Entry
 from schemas.frames import Ack, CancelledBy
+from workers.letters import Fault
 
 
 class Trigger:
@@ -112,15 +113,18 @@ class FreeSlot(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """Publish the terminal frame of `turn`, verbatim, to every place in `to`. Later: `published(turn)`."""
+    """Publish the terminal frame of `turn`, verbatim, to every place in `to`; where it ended by its own fault, its dead
+    letter as well. Later, when all of it is acknowledged: `published(turn)`."""
 
     turn: str
     frame: str
     to: frozenset[str | None]
+    fault: Fault | None = None
 
 
 class Republish(NamedTuple):
-    """Read the terminal frame of `turn` from the journal and publish it. Later: `published(turn)`."""
+    """Read the terminal frame of `turn` from the journal and publish it, with its dead letter where it ended by its own
+    fault. Later: `published(turn)`."""
 
     turn: str
     to: frozenset[str | None]
@@ -147,14 +151,6 @@ class Refuse(NamedTuple):
     text: str
 
 
-class DeadLetterTurn(NamedTuple):
-    """A dead letter for a turn that ended by its own fault (it has its outcome in the journal as well)."""
-
-    turn: str
-    code: Code
-    text: str
-
-
 Effect = (
     Load
     | Look
@@ -173,5 +169,4 @@ Effect = (
     | Reply
     | Acknowledge
     | Refuse
-    | DeadLetterTurn
 )

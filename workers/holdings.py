@@ -23,6 +23,7 @@ from workers.effects import (
     Republish,
     Trigger,
 )
+from workers.letters import Fault
 from workers.result import Result
 
 AHEAD_LIMIT = 256
@@ -108,7 +109,8 @@ class Holdings:
         self._stopping: CancelledBy | None = None
         self._cancels: list[Op] = []
         self._watchers: dict[str, None] = {}
-        self._slot = self._wants = self._proof = self._fresh = self._late = self._gave_up = False
+        self._slot = self._wants = self._proof = self._fresh = self._late = False
+        self._gave_up: Fault | None = None
         self._merge = True
         self._found: str | None = None
 
@@ -147,6 +149,10 @@ class Holdings:
         to.update(self._watchers)
         return frozenset(to) if to else frozenset((None,))
 
+    def held(self, turn: str) -> list[Trigger]:
+        """The triggers that are acknowledged with `turn`."""
+        return self._held.get(turn, [])
+
     def _ask(self, question: Effect, out: list[Effect]) -> bool:
         self.asked = question
         out.append(question)
@@ -167,13 +173,13 @@ class Holdings:
         else:
             held.append(trigger)
 
-    def _publish(self, turn: str, frame: str, out: list[Effect]) -> None:
+    def _publish(self, turn: str, frame: str, out: list[Effect], fault: Fault | None = None) -> None:
         held = self._held.get(turn, ())
         to = frozenset([trigger.reply_to for trigger in held]) if held else _OWN_PARTITION
         if self._watchers:
             to = to.union(self._watchers) if held else frozenset(self._watchers)
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
-        out.append(Publish(turn, frame, to))
+        out.append(Publish(turn, frame, to, fault))
 
     def _republish(self, turn: str, out: list[Effect], to: frozenset[str | None] | None = None) -> None:
         self._publishing[turn] = self._publishing.get(turn, 0) + 1

@@ -11,7 +11,6 @@ from workers import endings
 from workers.commands import Commands
 from workers.effects import (
     Append,
-    DeadLetterTurn,
     Effect,
     Mail,
     Prove,
@@ -19,6 +18,7 @@ from workers.effects import (
     WantSlot,
 )
 from workers.holdings import Terms
+from workers.letters import fault_of_open
 from workers.result import Result
 
 
@@ -139,7 +139,8 @@ class Lifecycle(Commands):
 
     def _give_up(self, tries: int, state: State, out: list[Effect], now_ms: int) -> bool:
         """The open turn is out of tries or out of time: its outcome, without another run."""
-        self._gave_up = poison = tries > self._rules.tries
+        poison = tries > self._rules.tries
+        self._gave_up = fault_of_open(state.open) if poison and state.open is not None else None
         code = Code.POISON if poison else Code.DEADLINE_EXCEEDED
         text = f"{tries - 1} attempts ended with their process" if poison else "the deadline passed"
         result = Result(outcome="failed", code=code, message=text, unrun=True)
@@ -180,10 +181,8 @@ class Lifecycle(Commands):
 
     def _after_finish(self, entry: Finish, out: list[Effect], now_ms: int) -> None:
         self.running, self._result, self._stopping = None, None, None
-        self._publish(entry.turn, entry.frames[0], out)
-        if self._gave_up:
-            self._gave_up = False
-            out.append(DeadLetterTurn(entry.turn, Code.POISON, "tried as often as is allowed"))
+        self._publish(entry.turn, entry.frames[0], out, self._gave_up)
+        self._gave_up = None
         for op in self._cancels:
             self._answer(op, "applied" if entry.outcome == "cancelled" else "too_late", entry.turn, out, now_ms)
         self._cancels.clear()

@@ -22,7 +22,7 @@ _BUNDLE_S = 0.1  # a receipt beside each reply cost the broker as much as the re
 _log = logging.getLogger("fleet.worker")
 
 
-class _Countdown:
+class Countdown:
     """Calls `done` after `left` acknowledgements, with the last error, if there was one."""
 
     __slots__ = ("_done", "_error", "_left")
@@ -61,7 +61,7 @@ class Outbox:
         that never passes."""
         session = _record_key(key)
         if len(to) > 1 and done is not None:
-            done = _Countdown(len(to), done)
+            done = Countdown(len(to), done)
         for reply_to in to:
             partition, headers = self._place(session, reply_to)
             self._publisher.publish(Outgoing(REPLIES, session, raw, partition, headers), done)
@@ -85,16 +85,19 @@ class Outbox:
 
     def refuse(self, record: Record, stream: str, code: Code, text: str, done: Callable[[], None], now_ms: int) -> None:
         """A dead letter with the original bytes, and a `refused` frame to whoever asked; then `done`."""
-        letter = DeadLetter(code=code, reason=text, topic=stream, partition=record.partition, offset=record.offset)
+        letter = DeadLetter(
+            code=code,
+            reason=text,
+            topic=stream,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=max(record.timestamp, 0),
+        )
         answers = self._refused_frame(record, code, text, now_ms)
-        acked = _Countdown(1 + len(answers), lambda _: done())
-        self._dead_letter(record.key, record.value, [*letter.headers(), *_headers(record.headers)], acked)
+        acked = Countdown(1 + len(answers), lambda _: done())
+        self.letter(record.key, record.value, [*letter.headers(), *record.headers], acked)
         for outgoing in answers:
             self._publisher.publish(outgoing, acked)
-
-    def poison(self, key: str, value: bytes, letter: DeadLetter) -> None:
-        """A dead letter for a turn that ended by its own fault."""
-        self._dead_letter(split_key(key)[1].encode(), value, letter.headers(), noted)
 
     def move(self, record: Record, stream: str, done: Callable[[], None]) -> None:
         """Publish a record that lies on the wrong partition to the right one: headers, time and derived id stay."""
@@ -104,13 +107,12 @@ class Outbox:
             headers.append(("ce_id", derived.encode()))
         right = partition_of(record.key or b"", self._publisher.partition_count(stream))
         outgoing = Outgoing(stream, record.key, record.value, right, headers, max(record.timestamp, 0))
-        self._publisher.publish(outgoing, _Countdown(1, lambda _: done()))
+        self._publisher.publish(outgoing, Countdown(1, lambda _: done()))
 
-    def _dead_letter(
-        self, key: bytes | None, value: bytes | None, headers: Headers, acked: Callable[[Exception | None], None]
-    ) -> None:
+    def letter(self, key: bytes | None, value: bytes | None, headers: Headers, acked: Acked) -> None:
+        """A dead letter: `headers` are its own, then the original ones."""
         partition = partition_of(key or b"", self._publisher.partition_count(DEAD_LETTERS))
-        self._publisher.publish(Outgoing(DEAD_LETTERS, key, value, partition, headers), acked)
+        self._publisher.publish(Outgoing(DEAD_LETTERS, key, value, partition, _headers(headers)), acked)
 
     def _refused_frame(self, record: Record, code: Code, text: str, now_ms: int) -> list[Outgoing]:
         reply_to = reply_to_of(record.headers)

@@ -8,16 +8,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from broker.port import Acked
 from journal.loader import Loaded, read_on
 from journal.port import StoreUnavailable
 from journal.state import State
 from journal.sweeping import bury_first, too_old
-from journal.turns import terminal_of
+from journal.turns import Ended, terminal_of, turn_view
 from journal.wiping import wipe
+from schemas.ids import split_key
 from workers import effects as fx
 from workers.agent import Agent, AgentSpec
 from workers.archive import Archive
-from workers.partition import Partition
+from workers.letters import Fault, fault_of_view, letter_of, record_of
+from workers.outbox import Countdown
+from workers.partition import TURNS, Partition
 from workers.session import Session
 
 if TYPE_CHECKING:
@@ -125,13 +129,36 @@ class Questions:
         """The verbatim frame of a turn that is over; nothing where a CLOSE took its content."""
         journal = self._system.store.journal
         ended = await self._patiently(lambda: terminal_of(journal, self.key, order.turn))
+        fault = await self._fault_of(order.turn, ended)
         if self.dead:
             return
         if ended is None or ended.frame is None:
             self._published(order.turn)
         else:
-            raw = ended.frame.encode()
-            self._system.outbox.frame(self.key, raw, order.to, lambda error: self._published(order.turn, error))
+            self._terminal(ended.frame, order.to, fault, lambda error: self._published(order.turn, error))
+
+    async def _fault_of(self, turn: str, ended: Ended | None) -> Fault | None:
+        """What a dead letter needs: whoever wrote the FINISH may have died before the letter was out."""
+        if ended is None or ended.frame is None or '"code":"poison"' not in ended.frame:
+            return None
+        journal = self._system.store.journal
+        view = await self._patiently(lambda: turn_view(journal, self.key, turn))
+        return fault_of_view(view) if view is not None else None
+
+    def _terminal(self, frame: str, to: frozenset[str | None], fault: Fault | None, acked: Acked) -> None:
+        """Publish a terminal frame, and the dead letter of a turn that ended by its own fault; `acked` after both."""
+        if fault is not None:
+            acked = Countdown(2, acked)
+            self._letter(fault, acked)
+        self._system.outbox.frame(self.key, frame.encode(), to, acked)
+
+    def _letter(self, fault: Fault, acked: Acked) -> None:
+        system, opened = self._system, self._state().opened
+        held = (trigger.record for trigger in self.session.held(fault.turn))
+        record = record_of(fault, held, system.consumer.name(TURNS))
+        tenant, session = split_key(self.key)
+        letter = letter_of(fault, record, tenant=tenant, agent=opened.agent if opened is not None else None)
+        system.outbox.letter(session.encode(), letter.value, letter.headers, acked)
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Repeat a read until the store answers; None once the session is lost."""

@@ -145,7 +145,8 @@ class Session(Lifecycle):
         self._take_append()
         out: list[Effect] = []
         self._overtaken(state, out)
-        self._fresh = self._proof = self._gave_up = False
+        self._fresh = self._proof = False
+        self._gave_up = None
         return self._advance(out, now_ms)
 
     def known(self, now_ms: int) -> list[Effect]:

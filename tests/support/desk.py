@@ -19,6 +19,7 @@ from schemas.history import said
 from schemas.turn import Turn, digest
 from workers import effects as fx
 from workers.holdings import Rules, Terms
+from workers.letters import Fault
 from workers.result import Result
 from workers.session import Session
 
@@ -83,6 +84,7 @@ class Desk:
         self.member = True
         self.marked: list[int] = []
         self.published: list[tuple[str, str]] = []
+        self.faults: list[Fault] = []
         self.acks: list[tuple[str, str]] = []
         self.refused: list[tuple[int, str]] = []
         self.started: list[tuple[str, int]] = []
@@ -147,7 +149,8 @@ class Desk:
                 self.stopped.append(by)
             case fx.Abandon():
                 self.abandoned += 1
-            case fx.Publish(turn, frame, _):
+            case fx.Publish(turn, frame, _, fault):
+                self.faults.extend([fault] if fault is not None else [])
                 self._publish(turn, frame)
             case fx.Republish(turn, _):
                 self._publish(turn, self._frame_of(turn))
@@ -165,8 +168,6 @@ class Desk:
                 self.slots += 1
             case fx.Show():
                 self.shown += 1
-            case fx.DeadLetterTurn():
-                pass
             case _:
                 self.questions.append(order)
                 if self.auto:

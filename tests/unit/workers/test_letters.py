@@ -1,0 +1,164 @@
+"""Dead letters of turns that ended by their own fault: what is in them, and that they are out before the record is
+marked, whoever dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from broker.memory import Verdict
+from journal.rows import row_of
+from schemas.codec import parse_turn
+from schemas.dead_letter import DeadLetter
+from schemas.entries import Claim, Open, Position
+from schemas.turn import Turn, TurnInput, digest
+from tests.support.desk import Desk, Log
+from tests.support.memory_fleet import MemoryFleet
+from tests.support.records import PlainRecord
+from workers.letters import Fault, letter_of, record_of
+from workers.partition import CONTROL, TURNS
+
+PLACE = Position("agent.turns", 3, 17, 1_800_000_000_000)
+FAULT = Fault("t1", "ann", TurnInput(text="boom"), PLACE, 4, 1_900_000_000_000)
+LETTERS = "agent.dead-letters"
+
+
+def test_of_the_records_held_the_one_at_the_turns_own_place_counts() -> None:
+    copy, own = PlainRecord(offset=20), PlainRecord(offset=17)
+    control = PlainRecord(topic="agent.control", offset=17)
+    assert record_of(FAULT, [control, copy, own], "agent.turns") is own
+    assert record_of(FAULT, [control, copy], "agent.turns") is copy
+    assert record_of(FAULT, [control], "agent.turns") is None
+
+
+def test_a_letter_has_the_records_own_bytes_and_headers() -> None:
+    record = PlainRecord(value=b'{ "text":"boom" }', headers=(("x", b"\xff"),))
+    letter = letter_of(FAULT, record, tenant="default", agent="echo")
+    assert (letter.value, letter.headers[-1]) == (b'{ "text":"boom" }', ("x", b"\xff"))
+    head = DeadLetter.from_headers(dict(letter.headers))
+    assert (head.code, head.attempts, head.id) == ("poison", 4, "agent.turns/3@17")
+    assert head.timestamp_ms == PLACE.timestamp_ms
+
+
+def test_without_a_record_the_turn_is_rebuilt_from_the_journal() -> None:
+    letter = letter_of(FAULT, None, tenant="acme", agent="echo")
+    turn = parse_turn(letter.value or b"")
+    assert (turn.turn, turn.text, turn.user, turn.tenant, turn.agent) == ("t1", "boom", "ann", "acme", "echo")
+    assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17"
+
+
+def test_the_fault_is_published_with_the_frame_and_counts_every_attempt() -> None:
+    log = Log()
+    desk = Desk(log)
+    desk.turn("t1", offset=5)
+    release = desk.session.release_entry(desk.now_ms)
+    assert release is not None
+    log.insert(release)  # handed over once: an attempt, and no try
+    for _ in range(3):
+        Desk(log).turn("t1", offset=5)
+    last = Desk(log)
+    last.turn("t1", offset=5)
+    (fault,) = last.faults
+    assert (fault.turn, fault.attempts, fault.position.offset) == ("t1", 4, 5)
+    assert last.marked == [5]
+
+
+def test_a_turn_out_of_time_is_no_fault_of_its_own() -> None:
+    log = Log()
+    Desk(log).turn("t1", offset=0)
+    desk = Desk(log)
+    desk.now_ms += 10_000_000
+    desk.turn("t1", offset=0)
+    assert '"code":"deadline_exceeded"' in desk.published[0][1]
+    assert desk.faults == []
+
+
+async def claimed(fleet: MemoryFleet, record: Any) -> None:
+    """The journal of a worker that claimed this record's turn and died."""
+    turn = parse_turn(record.value)
+    assert turn.turn is not None
+    entry = Claim(
+        at_ms=record.timestamp,
+        turn=turn.turn,
+        attempt=1,
+        tries=1,
+        worker="dead",
+        user=turn.user,
+        position=Position(TURNS, record.partition, record.offset, record.timestamp),
+        digest=digest(turn),
+        deadline_ms=record.timestamp + 600_000,
+        input=TurnInput(text=turn.text),
+        opens=Open(at_ms=record.timestamp, user=turn.user, agent="echo", agent_version="1"),
+    )
+    await fleet.store.journal.insert([row_of(f"default/{record.key.decode()}", 1, entry, "n")])
+
+
+def poison(fleet: MemoryFleet) -> Any:
+    """A turn record with headers; it is in the log."""
+    value = json.dumps(Turn(turn="t1", text="boom").model_dump(mode="json", exclude_defaults=True), indent=1)
+    fleet.raw(TURNS, b"s1", value.encode(), headers=(("x-mine", b"\x00\xff"), ("ce_id", b"event-1")))
+    (record,) = fleet.records(TURNS)
+    return record
+
+
+async def test_a_poisonous_turn_gets_a_letter_with_its_record_and_its_session_goes_on() -> None:
+    async with MemoryFleet(worker_tries=1) as fleet:
+        record = poison(fleet)
+        await claimed(fleet, record)
+        fleet.turn("s1", turn="t2")
+        await fleet.worker()
+        await fleet.until(lambda: len(fleet.terminals()) == 2)
+        await fleet.until(fleet.committed_everything)
+        (letter,) = fleet.records(LETTERS)
+        head = DeadLetter.from_headers(dict(letter.headers))
+        assert (letter.key, letter.value) == (record.key, record.value)
+        assert tuple(letter.headers[-2:]) == tuple(record.headers)
+        assert (head.code, head.attempts, head.topic) == ("poison", 1, TURNS)
+        assert (head.partition, head.offset, head.timestamp_ms) == (record.partition, record.offset, record.timestamp)
+        assert fleet.terminals()["s1~t1"][0]["code"] == "poison"
+        assert fleet.terminals()["s1~t2"][0]["type"] == "completed"
+
+
+async def test_the_record_is_not_marked_before_its_letter_is_acknowledged() -> None:
+    async with MemoryFleet(worker_tries=1) as fleet:
+        await claimed(fleet, poison(fleet))
+        fleet.cluster.judge = lambda out: Verdict.DROP if out.topic == LETTERS else Verdict.TAKE
+        await fleet.worker()
+        await fleet.until(lambda: fleet.terminals())
+        await asyncio.sleep(0.05)
+        assert not fleet.committed_everything()
+        fleet.cluster.judge = lambda _: Verdict.TAKE
+        await fleet.until(fleet.committed_everything)
+        assert len(fleet.records(LETTERS)) == 1
+
+
+async def test_who_takes_over_after_the_finish_publishes_the_letter_that_is_missing() -> None:
+    async with MemoryFleet(worker_tries=1) as dead:
+        await claimed(dead, poison(dead))
+        await dead.worker()
+        await dead.until(lambda: dead.terminals())
+        await dead.until(dead.committed_everything)
+    async with MemoryFleet(worker_tries=1) as fleet:  # the same journal, and nothing but the record in the broker
+        fleet.store = dead.store
+        record = poison(fleet)
+        await fleet.worker()
+        await fleet.until(lambda: fleet.terminals())
+        await fleet.until(fleet.committed_everything)
+        (letter,) = fleet.records(LETTERS)
+        assert letter.value == record.value
+        assert DeadLetter.from_headers(dict(letter.headers)).id == f"{TURNS}/{record.partition}@{record.offset}"
+        assert fleet.terminals()["s1~t1"][0]["code"] == "poison"
+
+
+async def test_a_poisonous_turn_met_by_a_control_op_alone_is_rebuilt_from_the_journal() -> None:
+    async with MemoryFleet(worker_tries=1) as fleet:
+        record = PlainRecord(value=b'{"text":"boom","turn":"t1"}', partition=3, offset=17)
+        await claimed(fleet, record)
+        fleet.raw(CONTROL, b"s1", b'{"op":"w","kind":"watch","user":"anonymous"}')
+        await fleet.worker()
+        await fleet.until(lambda: fleet.records(LETTERS))
+        (letter,) = fleet.records(LETTERS)
+        assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17"
+        turn = parse_turn(letter.value)
+        assert (turn.turn, turn.text, turn.agent) == ("t1", "boom", "echo")
