@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from broker.lane import Lane, fail
 from broker.memory_cluster import DEFAULT_LIMIT_BYTES, MemoryCluster, MemoryRecord, Verdict
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryGroupConsumer",
     "MemoryPublisher",
     "MemoryRecord",
+    "MemoryScan",
     "MemoryTail",
     "Verdict",
 ]
@@ -168,6 +169,22 @@ class MemoryTail:
             self._cluster.log(*self._place).watchers.remove(self._news.set)
         self._place = None
         self._news.set()
+
+
+class MemoryScan:
+    """The Scan port."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+
+    async def read(self, topic: str) -> AsyncIterator[Sequence[Record]]:
+        """See the port."""
+        count = self._cluster.require_topic(topic).partitions
+        logs = [self._cluster.log(topic, partition) for partition in range(count)]
+        for log, end in [(log, log.end) for log in logs]:
+            self._cluster.require_up()
+            if found := log.read(log.start, end - log.start):
+                yield found
 
 
 class MemoryAdmin:

@@ -5,7 +5,7 @@ Both adapters (`broker.kafka_*`, `broker.memory`) pass the contract suite in `te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -161,6 +161,14 @@ class Tail(Protocol):
         loss is ridden out inside."""
 
     async def stop(self) -> None: ...
+
+
+class Scan(Protocol):
+    """Reads a whole topic as it is now, without a group (the operator's commands)."""
+
+    def read(self, topic: str) -> AsyncIterator[Sequence[Record]]:
+        """Every record from the topic's first one to the end that it has when this begins, in offset order by
+        partition; then it is over. Raises BrokerUnavailable, also when nothing comes for 10 s."""
 
 
 @dataclass(frozen=True, slots=True)

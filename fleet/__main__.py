@@ -22,13 +22,21 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Compares or mends the cluster's topics.")
 session_app = typer.Typer(no_args_is_help=True, help="Shows or deletes a session.")
+letters_app = typer.Typer(no_args_is_help=True, help="Records that were refused, turns that were given up.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(session_app, name="session")
+app.add_typer(letters_app, name="dead-letters")
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory; default: FLEET_DATA, .turnfleet")]
 User = Annotated[str, typer.Option("--user", help="Who says it.")]
 Session = Annotated[str, typer.Argument(help="A session id.")]
+LetterIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as `list` prints them.")]
+Every = Annotated[bool, typer.Option("--all", help="Every letter that is not done and that the filters leave.")]
+Codes = Annotated[list[str] | None, typer.Option("--code", help="Only with this code; may be given more than once.")]
+OfSession = Annotated[str | None, typer.Option("--session", help="Only of this session.")]
+Since = Annotated[str | None, typer.Option("--since", help="Written at this moment or later: 2h (ago) or ISO 8601.")]
+Until = Annotated[str | None, typer.Option("--until", help="Written before this moment.")]
 
 
 @app.command()
@@ -119,6 +127,71 @@ def session_delete(
     from fleet.session import delete
 
     raise SystemExit(delete(data, tenant, session, timeout_s=timeout_s, as_json=as_json))
+
+
+@letters_app.command("list")
+def letters_list(
+    code: Codes = None,
+    session: OfSession = None,
+    since: Since = None,
+    until: Until = None,
+    all_states: Annotated[bool, typer.Option("--all-states", help="Also those that are done.")] = False,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Prints the dead letters that nobody has redriven or discarded."""
+    from fleet.dead_letters import list_letters, wanted_of
+
+    wanted = wanted_of(code, session, since, until)
+    raise SystemExit(list_letters(data, wanted, all_states=all_states, as_json=as_json))
+
+
+@letters_app.command("show")
+def letters_show(
+    letter: Annotated[str, typer.Argument(metavar="ID", help="An id as `list` prints it.")],
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Prints one letter with the original record's headers and bytes."""
+    from fleet.dead_letters import show
+
+    raise SystemExit(show(data, letter, as_json=as_json))
+
+
+@letters_app.command("redrive")
+def letters_redrive(
+    ids: LetterIds = None,
+    every: Every = False,
+    code: Codes = None,
+    session: OfSession = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Publishes the original records again, in their order; doing it twice has no second effect."""
+    from fleet.dead_letters import chosen, redrive_letters, wanted_of
+
+    choice = chosen(ids, every=every, wanted=wanted_of(code, session, since, until))
+    raise SystemExit(redrive_letters(data, choice, as_json=as_json))
+
+
+@letters_app.command("discard")
+def letters_discard(
+    ids: LetterIds = None,
+    every: Every = False,
+    code: Codes = None,
+    session: OfSession = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Marks letters as done: `list` hides them, and they are not redriven."""
+    from fleet.dead_letters import chosen, discard_letters, wanted_of
+
+    choice = chosen(ids, every=every, wanted=wanted_of(code, session, since, until))
+    raise SystemExit(discard_letters(data, choice, as_json=as_json))
 
 
 @app.command()

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fleet import addresses
 from fleet.answer import printable
 from fleet.exits import CommandError, Exit
+from fleet.moment import moment
+from fleet.store import opened
 from fleet.wire import connected, within
 from journal.loader import load
-from journal.mongo import MongoStore
-from journal.port import StoreMismatch, StoreUnavailable
 from journal.state import State
 from schemas.codec import control_headers, encode_control
 from schemas.control import DeleteControl
@@ -73,7 +70,7 @@ def describe(tenant: str, session: str, state: State) -> dict[str, Any]:
 async def _state(settings: MongoSettings, tenant: str, session: str) -> State:
     if not (legal(session) and legal(tenant)):
         raise CommandError(Exit.USAGE, "a session id has 1 to 128 characters out of A-Z a-z 0-9 . _ : -")
-    async with _store(settings) as store:
+    async with opened(settings) as store:
         return (await load(store, session_key(tenant, session))).state
 
 
@@ -92,28 +89,16 @@ async def _delete(data: Path | None, tenant: str, session: str, *, user: str, ti
     raise AssertionError("frames never end")
 
 
-@contextlib.asynccontextmanager
-async def _store(settings: MongoSettings) -> AsyncIterator[MongoStore]:
-    store = MongoStore(settings)
-    try:
-        await store.start()
-        yield store
-    except (StoreMismatch, StoreUnavailable) as error:
-        raise CommandError(Exit.UNREACHABLE, str(error)) from None
-    finally:
-        await store.stop()
-
-
 def _missing(session: str, state: State) -> str:
     if state.closed is not None:
         how = {"delete": "was deleted", "expire": "expired"}[state.closed.reason]
-        return f"session {session} {how} at {_moment(state.closed.at_ms)}"
+        return f"session {session} {how} at {moment(state.closed.at_ms)}"
     return f"there is no session {session}"
 
 
 def _for_people(found: dict[str, Any]) -> str:
     agent = f"{found['agent']} {found['agent_version']}"
-    counts = f"version {found['version']} · {found['turns']} turns · last {_moment(found['last_ms'])}"
+    counts = f"version {found['version']} · {found['turns']} turns · last {moment(found['last_ms'])}"
     lines = [
         f"session {found['session']} of {found['user']} (tenant {found['tenant']})",
         f"  agent {agent} · {found['state']} · {counts}",
@@ -123,7 +108,3 @@ def _for_people(found: dict[str, Any]) -> str:
         partial = " (partial)" if item.get("partial") else ""
         lines.append(f"  {item['role']}{partial}> {printable(text)}")
     return "\n".join(lines)
-
-
-def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")

@@ -13,8 +13,19 @@ from itertools import chain, islice
 
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
-from journal.memory_parts import MemoryDirectory, MemorySnapshots, MemoryTimers
-from journal.port import Directory, Found, Journal, Row, Snapshots, StoreUnavailable, Timers, Verdict, Wanted
+from journal.memory_parts import MemoryDirectory, MemoryLetterMarks, MemorySnapshots, MemoryTimers
+from journal.port import (
+    Directory,
+    Found,
+    Journal,
+    LetterMarks,
+    Row,
+    Snapshots,
+    StoreUnavailable,
+    Timers,
+    Verdict,
+    Wanted,
+)
 
 
 class MemoryJournal:
@@ -113,6 +124,7 @@ class MemoryStore:
         self.snapshots: Snapshots = self._snapshots
         self.directory: Directory = MemoryDirectory(gate)
         self.timers: Timers = MemoryTimers(gate)
+        self.letters: LetterMarks = MemoryLetterMarks(gate)
 
     async def start(self) -> None:
         await self._gate(Call("start", "before", ()))

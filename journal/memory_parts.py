@@ -1,12 +1,13 @@
-"""Snapshots, directory and timers in memory: the parts of the twin beside its journal. They hold nothing on disk."""
+"""Snapshots, directory, timers and marks on dead letters in memory: what the twin has beside its journal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from journal.gate import Call, Gate, open_gate
 from journal.paging import token_of, where_of
-from journal.port import Listed, Saving, Timer
+from journal.port import LetterMark, Listed, Saving, Timer
 from schemas.snapshot import Chunk, Snapshot
 
 
@@ -130,3 +131,28 @@ class MemoryTimers:
         key = (timer.s, timer.turn, timer.call)
         if self._timers.get(key) == timer:
             del self._timers[key]
+
+
+class MemoryLetterMarks:
+    """The port of the marks on dead letters."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self.gate = gate
+        self._marks: dict[str, LetterMark] = {}
+
+    async def put(self, mark: LetterMark) -> LetterMark:
+        await self.gate(Call("letters.put", "before", (mark,)))
+        held = self._marks.setdefault(mark.letter, mark)
+        await self.gate(Call("letters.put", "after", (mark,)))
+        return held
+
+    async def redriven(self, letter: str) -> None:
+        await self.gate(Call("letters.redriven", "before", (letter,)))
+        mark = self._marks.get(letter)
+        if mark is not None and mark.state == "redriving":
+            self._marks[letter] = replace(mark, state="redriven")
+        await self.gate(Call("letters.redriven", "after", (letter,)))
+
+    async def of(self, letters: Sequence[str]) -> dict[str, LetterMark]:
+        await self.gate(Call("letters.of", "before", (letters,)))
+        return {letter: self._marks[letter] for letter in letters if letter in self._marks}

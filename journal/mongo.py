@@ -21,9 +21,20 @@ from journal.mongo_directory import MongoDirectory
 from journal.mongo_errors import Answered, passing
 from journal.mongo_fetch import MongoFetch
 from journal.mongo_journal import MongoJournal
+from journal.mongo_letters import MongoLetterMarks
 from journal.mongo_snapshots import MongoSnapshots
 from journal.mongo_timers import MongoTimers
-from journal.port import Directory, Found, Journal, Snapshots, StoreMismatch, StoreUnavailable, Timers, Wanted
+from journal.port import (
+    Directory,
+    Found,
+    Journal,
+    LetterMarks,
+    Snapshots,
+    StoreMismatch,
+    StoreUnavailable,
+    Timers,
+    Wanted,
+)
 from schemas.settings import MongoSettings
 
 Document = dict[str, Any]
@@ -55,6 +66,7 @@ class MongoStore:
         self.snapshots: Snapshots = MongoSnapshots(database, wait_ms=self._timeout_ms)
         self.directory: Directory = self._directory
         self.timers: Timers = self._timers
+        self.letters: LetterMarks = MongoLetterMarks(database, wait_ms=self._timeout_ms)
         self._meta: AsyncCollection[Document] = database["meta"].with_options(
             read_concern=ReadConcern("majority"),
             read_preference=ReadPreference.PRIMARY,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from schemas.snapshot import Chunk, Snapshot
 
@@ -175,6 +175,30 @@ class Timers(Protocol):
     async def disarm(self, timer: Timer) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class LetterMark:
+    """What an operator did with the dead letter of this id. `turn`: under which turn id its record goes out again, None
+    where it names no turn. `redriving`: that is decided, and nobody knows whether the record is out."""
+
+    letter: str
+    state: Literal["redriving", "redriven", "discarded"]
+    turn: str | None
+    at_ms: int
+
+
+class LetterMarks(Protocol):
+    """At most one mark a dead letter: the first one holds."""
+
+    async def put(self, mark: LetterMark) -> LetterMark:
+        """Insert, unless the letter has a mark; the one that it has then."""
+
+    async def redriven(self, letter: str) -> None:
+        """`redriving` becomes `redriven`; anything else stays as it is."""
+
+    async def of(self, letters: Sequence[str]) -> dict[str, LetterMark]:
+        """The marks of these, as far as they have one."""
+
+
 class Wanted(NamedTuple):
     """What is asked of many sessions at once. `rows`: session → version after which its rows are wanted, at most
     `limit` rows in all; `snapshots`: sessions; `chunks`: session → (base, count), for chunks 0 … count-1 of a life."""
@@ -203,6 +227,7 @@ class Store(Protocol):
     snapshots: Snapshots
     directory: Directory
     timers: Timers
+    letters: LetterMarks
 
     async def start(self) -> None:
         """Connect, create the indexes, refuse a standalone: StoreMismatch or StoreUnavailable within 10 s."""

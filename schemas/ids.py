@@ -52,6 +52,11 @@ def from_position(partition: int, offset: int, timestamp_ms: int) -> str:
     return f"at-{partition}-{offset}-{timestamp_ms}"
 
 
+def from_letter(letter: str, turn: str) -> str:
+    """The turn id under which the dead letter of a turn that is over runs again: always the same one."""
+    return "redrive-" + hashlib.sha256(f"{letter}\0{turn}".encode()).hexdigest()[:40]
+
+
 def message_id(turn: str, n: int) -> str:
     """The id of a turn's n-th message, stable over attempts."""
     return f"{turn}~{n}"

@@ -1,0 +1,206 @@
+"""`fleet dead-letters`: what each of its commands prints and exits with. What is done is in `fleet.redrive`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from broker.kafka_publisher import KafkaPublisher
+from broker.kafka_scan import KafkaScan
+from broker.port import BrokerUnavailable, PublishError, PublishUnknown
+from fleet import addresses
+from fleet.answer import printable
+from fleet.exits import CommandError, Exit
+from fleet.letter import CONTROL, TURNS, Letter, Wanted, described, summary
+from fleet.moment import moment, moment_ms
+from fleet.redrive import Found, Office, Redriven, discard, find, redrive
+from fleet.store import opened
+from journal.port import StoreUnavailable
+from schemas.codes import Code
+
+_COLUMNS = ("id", "state", "code", "session", "attempts", "written", "reason")
+_WORDS = {"unsupported": "cannot be redriven", "redriven": "redriven before", "redriving": "is being redriven"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters a command works on: these ids, or (`ids` None) every one that is not done and wanted."""
+
+    ids: tuple[str, ...] | None
+    wanted: Wanted
+
+    def means(self, letter: Letter) -> bool:
+        return letter.id in self.ids if self.ids is not None else self.wanted.matches(letter)
+
+
+def wanted_of(codes: Sequence[str] | None, session: str | None, since: str | None, until: str | None) -> Wanted:
+    """What the filters of the command line mean. Raises CommandError(USAGE)."""
+    now_ms = _clock_ms()
+    try:
+        found = frozenset(Code(code) for code in codes or ())
+    except ValueError as error:
+        raise CommandError(Exit.USAGE, f"--code: {error}; docs/errors.md lists the codes") from None
+    times = [moment_ms(text, now_ms=now_ms) if text is not None else None for text in (since, until)]
+    return Wanted(found, session, times[0], times[1])
+
+
+def chosen(ids: Sequence[str] | None, *, every: bool, wanted: Wanted) -> Choice:
+    """Ids, or `--all` with filters: one of both. Raises CommandError(USAGE)."""
+    if bool(ids) == every:
+        raise CommandError(Exit.USAGE, "name the letters by their ids, or say --all (with filters, if you like)")
+    if ids and not wanted.everything:
+        raise CommandError(Exit.USAGE, "filters go with --all, not with ids")
+    return Choice(tuple(ids) if ids else None, wanted)
+
+
+def list_letters(data: Path | None, wanted: Wanted, *, all_states: bool, as_json: bool) -> Exit:
+    """0, also where there are none."""
+
+    async def work(office: Office) -> Found:
+        return await find(office, wanted.matches, values=False)
+
+    found = asyncio.run(_at_work(data, work))
+    shown = [one for one in found.letters if all_states or _open(found, one)]
+    rows = [summary(one, found.marks.get(one.id)) for one in shown]
+    if as_json:
+        print(json.dumps({"letters": rows, "foreign": found.foreign}, ensure_ascii=False))
+        return Exit.OK
+    if rows:
+        _print_table(rows)
+    else:
+        print("there are no dead letters" + ("" if all_states else " that are open"))
+    if found.foreign:
+        print(f"fleet: {found.foreign} records on the topic are no letters of ours", file=sys.stderr)
+    return Exit.OK
+
+
+def show(data: Path | None, letter_id: str, *, as_json: bool) -> Exit:
+    """0: shown; 1: there is no such letter."""
+
+    async def work(office: Office) -> Found:
+        return await find(office, lambda letter: letter.id == letter_id, values=True)
+
+    found = asyncio.run(_at_work(data, work))
+    if not found.letters:
+        raise CommandError(Exit.DIFFERENT, f"there is no dead letter {letter_id}")
+    whole = described(found.letters[0], found.marks.get(letter_id))
+    if as_json:
+        print(json.dumps(whole, ensure_ascii=False))
+    else:
+        _print_letter(whole)
+    return Exit.OK
+
+
+def redrive_letters(data: Path | None, choice: Choice, *, as_json: bool) -> Exit:
+    """0: all of them are out, now or before; 1: one is missing, was discarded or cannot be redriven."""
+    done, missing = asyncio.run(_at_work(data, lambda office: _do(office, choice, redrive, values=True)))
+    return _say(done, missing, "redriven", as_json=as_json)
+
+
+def discard_letters(data: Path | None, choice: Choice, *, as_json: bool) -> Exit:
+    """0: all of them are discarded, now or before; 1: one is missing, or was redriven."""
+    done, missing = asyncio.run(_at_work(data, lambda office: _do(office, choice, discard, values=False)))
+    return _say(done, missing, "discarded", as_json=as_json)
+
+
+async def _do(
+    office: Office,
+    choice: Choice,
+    act: Callable[[Office, Sequence[Letter]], Awaitable[list[Redriven]]],
+    *,
+    values: bool,
+) -> tuple[list[Redriven], list[str]]:
+    """What became of the letters that are meant, and the ids that there are none of."""
+    found = await find(office, choice.means, values=values)
+    letters = found.letters if choice.ids is not None else [one for one in found.letters if _open(found, one)]
+    known = {letter.id for letter in letters}
+    return await act(office, letters), [one for one in choice.ids or () if one not in known]
+
+
+def _open(found: Found, letter: Letter) -> bool:
+    """Nobody has discarded it, and no redrive of it is complete."""
+    mark = found.marks.get(letter.id)
+    return mark is None or mark.state == "redriving"
+
+
+@contextlib.asynccontextmanager
+async def connected(data: Path | None) -> AsyncIterator[Office]:
+    """The real broker and store."""
+    kafka = addresses.kafka(data)
+    publisher = KafkaPublisher(kafka, (TURNS, CONTROL))
+    async with opened(addresses.mongo(data)) as store:
+        try:
+            await publisher.start()
+            yield Office(KafkaScan(kafka), publisher, store, _clock_ms)
+        finally:
+            await publisher.stop()
+
+
+async def _at_work(data: Path | None, work: Callable[[Office], Awaitable[Any]]) -> Any:
+    """Do it, connected. What does not answer is CommandError(UNREACHABLE)."""
+    try:
+        async with connected(data) as office:
+            return await work(office)
+    except (BrokerUnavailable, StoreUnavailable) as error:
+        raise CommandError(Exit.UNREACHABLE, str(error)) from None
+    except (PublishError, PublishUnknown) as error:
+        text = f"not all of them are out ({error}): do it again, what is out stays out once"
+        raise CommandError(Exit.UNREACHABLE, text) from None
+
+
+def _say(done: Sequence[Redriven], missing: Sequence[str], wanted: str, *, as_json: bool) -> Exit:
+    if as_json:
+        rows = [{"id": one.letter, "state": one.state, "turn": one.turn, "published": one.published} for one in done]
+        print(json.dumps({"letters": rows, "missing": list(missing)}))
+    else:
+        for one in done:
+            as_turn = f" as turn {one.turn}" if one.turn is not None else ""
+            fresh = one.published or one.state == "discarded"
+            print(f"{one.letter} {one.state if fresh else _WORDS.get(one.state, one.state)}{as_turn}")
+        if not done and not missing:
+            print("there are no dead letters that are open")
+    for letter_id in missing:
+        print(f"fleet: there is no dead letter {letter_id}", file=sys.stderr)
+    return Exit.OK if not missing and all(one.state == wanted for one in done) else Exit.DIFFERENT
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=column in {"id", "code"}, overflow="fold")
+    for row in rows:
+        cells = {**row, "written": moment(row["at_ms"])}
+        table.add_row(*(Text(printable(str(cells[column]))) for column in _COLUMNS))
+    Console().print(table)
+
+
+def _print_letter(whole: dict[str, Any]) -> None:
+    table = Table("", "", box=None, pad_edge=False, show_header=False)
+    table.columns[1].overflow = "fold"
+    for name in ("id", "state", "code", "reason", "session", "turn", "attempts", "redriven_as"):
+        if whole[name] is not None:
+            table.add_row(name, Text(printable(str(whole[name]))))
+    table.add_row("record of", moment(whole["record_at_ms"]))
+    table.add_row("written", moment(whole["at_ms"]))
+    for (name, text), (_, raw) in zip(whole["headers"], whole["headers_base64"], strict=True):
+        table.add_row(Text(printable(name)), Text(printable(text) if text is not None else f"base64 {raw}"))
+    Console().print(table)
+    if whole["value_base64"] is None:
+        print("(no value)")
+    else:
+        print(printable(whole["value"]) if whole["value"] is not None else f"base64 {whole['value_base64']}")
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
