@@ -29,7 +29,8 @@ from fleet.store import opened
 from journal.port import StoreUnavailable
 from schemas.codes import Code
 
-_COLUMNS = ("id", "state", "code", "session", "attempts", "written", "reason")
+_COLUMNS = ("id", "state", "code", "session", "attempts", "written (UTC)", "reason")
+_WIDE = 200  # columns, where no terminal says how many there are
 _WORDS = {"unsupported": "cannot be redriven", "redriven": "redriven before", "redriving": "is being redriven"}
 
 
@@ -178,11 +179,11 @@ def _say(done: Sequence[Redriven], missing: Sequence[str], wanted: str, *, as_js
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:
-        table.add_column(column, no_wrap=column in {"id", "code"}, overflow="fold")
+        table.add_column(column, no_wrap=column not in {"session", "reason"}, overflow="fold")
     for row in rows:
-        cells = {**row, "written": moment(row["at_ms"])}
+        cells = {**row, "written (UTC)": moment(row["at_ms"])[:19]}
         table.add_row(*(Text(printable(str(cells[column]))) for column in _COLUMNS))
-    Console().print(table)
+    _console().print(table)
 
 
 def _print_letter(whole: dict[str, Any]) -> None:
@@ -195,11 +196,15 @@ def _print_letter(whole: dict[str, Any]) -> None:
     table.add_row("written", moment(whole["at_ms"]))
     for (name, text), (_, raw) in zip(whole["headers"], whole["headers_base64"], strict=True):
         table.add_row(Text(printable(name)), Text(printable(text) if text is not None else f"base64 {raw}"))
-    Console().print(table)
+    _console().print(table)
     if whole["value_base64"] is None:
         print("(no value)")
     else:
         print(printable(whole["value"]) if whole["value"] is not None else f"base64 {whole['value_base64']}")
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=_WIDE)
 
 
 def _clock_ms() -> int:

@@ -17,6 +17,7 @@ from broker.port import (
     Outgoing,
     Publisher,
     PublishError,
+    Record,
     Tail,
     TopicState,
 )
@@ -395,6 +396,35 @@ class TestTail:
 
 async def _batch(tail: Tail) -> object:
     return await tail.batch()
+
+
+class TestScan:
+    async def test_it_reads_every_record_up_to_now_in_order_and_ends(
+        self, world: World, publisher: Publisher, stack: AsyncExitStack
+    ) -> None:
+        headers = (("a", b"1"), ("a", b"\xff"))
+        for number in range(1_200):
+            publisher.publish(Outgoing("out", b"s", b"%d" % number, partition=number % 2 * 2, headers=headers))
+        await publisher.flush()
+        found: list[Record] = []
+        async with asyncio.timeout(30):
+            async for records in world.scan().read("out"):
+                if not found:  # what comes later is not waited for
+                    await publisher.send(Outgoing("out", b"s", b"late", partition=2))
+                found.extend(records)
+        for partition in (0, 2):
+            of_it = [record for record in found if record.partition == partition]
+            assert [record.offset for record in of_it] == list(range(600))
+            assert [record.value for record in of_it] == [b"%d" % (2 * n + partition // 2) for n in range(600)]
+        assert len(found) == 1_200
+        assert (found[0].key, tuple(found[0].headers)) == (b"s", headers)
+
+    async def test_an_empty_topic_is_over_at_once_and_a_missing_one_is_refused(self, world: World) -> None:
+        async with asyncio.timeout(30):
+            assert [records async for records in world.scan().read("out")] == []
+            with pytest.raises(BrokerUnavailable, match="fleet topics apply"):
+                async for _ in world.scan().read("nowhere"):
+                    raise AssertionError("there is nothing to read")
 
 
 class TestStart:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
-from journal.port import Listed, Saving, Store, Timer
+from journal.port import LetterMark, Listed, Saving, Store, Timer
 from schemas.entries import Open
 from schemas.history import HistoryItem, said
 from schemas.parts import DataPart
@@ -216,3 +217,39 @@ async def test_a_timer_is_armed_once_found_when_due_and_disarmed(store: Store) -
     await store.timers.disarm(other)
     await store.timers.disarm(replace(one, due_ms=1))  # not the one that was found due
     assert await store.timers.due(50, 9) == [one]
+
+
+def mark(letter: str, state: Literal["redriving", "discarded"], turn: str | None = None, at_ms: int = 1) -> LetterMark:
+    return LetterMark(letter, state, turn, at_ms)
+
+
+async def test_the_first_mark_of_a_dead_letter_holds(store: Store) -> None:
+    first = mark("agent.turns/1@2", "redriving", "t1", at_ms=5)
+    assert await store.letters.put(first) == first
+    assert await store.letters.put(mark("agent.turns/1@2", "discarded", at_ms=6)) == first
+    assert await store.letters.put(mark("agent.turns/1@2", "redriving", "t2")) == first
+    assert await store.letters.of(["agent.turns/1@2", "agent.turns/1@3"]) == {"agent.turns/1@2": first}
+    assert await store.letters.of([]) == {}
+
+
+async def test_of_marks_put_at_once_everybody_is_told_the_same(store: Store) -> None:
+    held = await asyncio.gather(*(store.letters.put(mark("a", "redriving", f"t{n}")) for n in range(8)))
+    assert len(set(held)) == 1
+    assert await store.letters.of(["a"]) == {"a": held[0]}
+
+
+async def test_only_a_redrive_that_began_is_redriven(store: Store) -> None:
+    await store.letters.put(mark("a", "redriving", "t1"))
+    await store.letters.put(mark("b", "discarded"))
+    for letter in ("a", "a", "b", "c"):
+        await store.letters.redriven(letter)
+    found = await store.letters.of(["a", "b", "c"])
+    assert {letter: one.state for letter, one in found.items()} == {"a": "redriven", "b": "discarded"}
+    assert found["a"].turn == "t1"
+    assert (await store.letters.put(mark("a", "discarded"))).state == "redriven"
+
+
+async def test_marks_of_many_letters_are_found_together(store: Store) -> None:
+    await store.letters.put(mark("l7", "discarded"))
+    await store.letters.put(mark("l2400", "discarded"))
+    assert set(await store.letters.of([f"l{n}" for n in range(2_500)])) == {"l7", "l2400"}

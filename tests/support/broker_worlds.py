@@ -12,9 +12,10 @@ from uuid import uuid4
 from broker.kafka_admin import KafkaAdmin
 from broker.kafka_consumer import KafkaGroupConsumer
 from broker.kafka_publisher import KafkaPublisher
+from broker.kafka_scan import KafkaScan
 from broker.kafka_tail import KafkaTail
-from broker.memory import MemoryAdmin, MemoryCluster, MemoryGroupConsumer, MemoryPublisher, MemoryTail
-from broker.port import Admin, Assignment, GroupConsumer, Publisher, Record, Tail, TopicState
+from broker.memory import MemoryAdmin, MemoryCluster, MemoryGroupConsumer, MemoryPublisher, MemoryScan, MemoryTail
+from broker.port import Admin, Assignment, GroupConsumer, Publisher, Record, Scan, Tail, TopicState
 from schemas.settings import KafkaSettings
 
 PATIENCE_S = 30.0
@@ -33,6 +34,7 @@ class World(Protocol):
     def publisher(self) -> Publisher: ...
     def consumer(self) -> GroupConsumer: ...
     def tail(self) -> Tail: ...
+    def scan(self) -> Scan: ...
     def silence(self, consumer: GroupConsumer) -> None: ...
     def wake(self, consumer: GroupConsumer) -> None: ...
 
@@ -56,6 +58,9 @@ class MemoryWorld:
 
     def tail(self) -> Tail:
         return MemoryTail(self.cluster)
+
+    def scan(self) -> Scan:
+        return MemoryScan(self.cluster)
 
     def silence(self, consumer: GroupConsumer) -> None:
         assert isinstance(consumer, MemoryGroupConsumer)
@@ -92,6 +97,9 @@ class KafkaWorld:
 
     def tail(self) -> Tail:
         return KafkaTail(self.settings)
+
+    def scan(self) -> Scan:
+        return KafkaScan(self.settings)
 
     def silence(self, consumer: GroupConsumer) -> None:
         """Block the consumer's own loop, as SIGSTOP would, until `wake`."""

@@ -8,13 +8,13 @@ import json
 from typing import Any
 
 from broker.memory import Verdict
-from journal.rows import row_of
 from schemas.codec import parse_turn
 from schemas.dead_letter import DeadLetter
-from schemas.entries import Claim, Open, Position
-from schemas.turn import Turn, TurnInput, digest
+from schemas.entries import Position
+from schemas.turn import Turn, TurnInput
 from tests.support.desk import Desk, Log
 from tests.support.memory_fleet import MemoryFleet
+from tests.support.poison import claimed
 from tests.support.records import PlainRecord
 from workers.letters import Fault, letter_of, record_of
 from workers.partition import CONTROL, TURNS
@@ -74,26 +74,6 @@ def test_a_turn_out_of_time_is_no_fault_of_its_own() -> None:
     assert desk.faults == []
 
 
-async def claimed(fleet: MemoryFleet, record: Any) -> None:
-    """The journal of a worker that claimed this record's turn and died."""
-    turn = parse_turn(record.value)
-    assert turn.turn is not None
-    entry = Claim(
-        at_ms=record.timestamp,
-        turn=turn.turn,
-        attempt=1,
-        tries=1,
-        worker="dead",
-        user=turn.user,
-        position=Position(TURNS, record.partition, record.offset, record.timestamp),
-        digest=digest(turn),
-        deadline_ms=record.timestamp + 600_000,
-        input=TurnInput(text=turn.text),
-        opens=Open(at_ms=record.timestamp, user=turn.user, agent="echo", agent_version="1"),
-    )
-    await fleet.store.journal.insert([row_of(f"default/{record.key.decode()}", 1, entry, "n")])
-
-
 def poison(fleet: MemoryFleet) -> Any:
     """A turn record with headers; it is in the log."""
     value = json.dumps(Turn(turn="t1", text="boom").model_dump(mode="json", exclude_defaults=True), indent=1)
@@ -105,7 +85,7 @@ def poison(fleet: MemoryFleet) -> Any:
 async def test_a_poisonous_turn_gets_a_letter_with_its_record_and_its_session_goes_on() -> None:
     async with MemoryFleet(worker_tries=1) as fleet:
         record = poison(fleet)
-        await claimed(fleet, record)
+        await claimed(fleet.store, record)
         fleet.turn("s1", turn="t2")
         await fleet.worker()
         await fleet.until(lambda: len(fleet.terminals()) == 2)
@@ -122,7 +102,7 @@ async def test_a_poisonous_turn_gets_a_letter_with_its_record_and_its_session_go
 
 async def test_the_record_is_not_marked_before_its_letter_is_acknowledged() -> None:
     async with MemoryFleet(worker_tries=1) as fleet:
-        await claimed(fleet, poison(fleet))
+        await claimed(fleet.store, poison(fleet))
         fleet.cluster.judge = lambda out: Verdict.DROP if out.topic == LETTERS else Verdict.TAKE
         await fleet.worker()
         await fleet.until(lambda: fleet.terminals())
@@ -135,7 +115,7 @@ async def test_the_record_is_not_marked_before_its_letter_is_acknowledged() -> N
 
 async def test_who_takes_over_after_the_finish_publishes_the_letter_that_is_missing() -> None:
     async with MemoryFleet(worker_tries=1) as dead:
-        await claimed(dead, poison(dead))
+        await claimed(dead.store, poison(dead))
         await dead.worker()
         await dead.until(lambda: dead.terminals())
         await dead.until(dead.committed_everything)
@@ -154,7 +134,7 @@ async def test_who_takes_over_after_the_finish_publishes_the_letter_that_is_miss
 async def test_a_poisonous_turn_met_by_a_control_op_alone_is_rebuilt_from_the_journal() -> None:
     async with MemoryFleet(worker_tries=1) as fleet:
         record = PlainRecord(value=b'{"text":"boom","turn":"t1"}', partition=3, offset=17)
-        await claimed(fleet, record)
+        await claimed(fleet.store, record)
         fleet.raw(CONTROL, b"s1", b'{"op":"w","kind":"watch","user":"anonymous"}')
         await fleet.worker()
         await fleet.until(lambda: fleet.records(LETTERS))
