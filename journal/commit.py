@@ -48,6 +48,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, _Item] = {}
         self._flying: dict[str, _Item] = {}
+        self._parting: list[_Item] = []
         self._scheduled = False
         self._stopping = asyncio.Event()
         self._idle: list[asyncio.Future[None]] = []
@@ -77,6 +78,14 @@ class GroupCommit:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
+    def send_off(self, row: Row) -> None:
+        """Insert `row` with the next command, once. Nobody hears what became of it, and its session may append again at
+        once: whoever comes later meets it, or is met, as another writer's."""
+        self._parting.append((row, _unheard, row.size))
+        if not self._scheduled and self._free:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
     def withdraw(self, s: str) -> None:
         """Forget the append of `s`: it is not sent (again), and a verdict that comes later is not delivered."""
         self._pending.pop(s, None)
@@ -85,7 +94,7 @@ class GroupCommit:
 
     async def drain(self) -> None:
         """Wait until every append has its verdict. Has no limit of its own; raises what `broken` raises."""
-        while self._pending or self._flying:
+        while self._pending or self._flying or self._parting or self.in_flight:
             if self._broken.done():
                 await self.broken()
             waiter: asyncio.Future[None] = self._loop.create_future()
@@ -95,6 +104,7 @@ class GroupCommit:
     async def stop(self) -> None:
         """Send nothing more and wait for the commands that are out. Appends without a verdict stay without one."""
         self._stopping.set()
+        self._parting.clear()
         self._pending.clear()
         self._flying.clear()
         self._settled()
@@ -107,15 +117,18 @@ class GroupCommit:
 
     def _pump(self) -> None:
         self._scheduled = False
-        while self._free and self._pending and not self._stopping.is_set():
+        while self._free and (self._pending or self._parting) and not self._stopping.is_set():
             self._free -= 1
             task = self._loop.create_task(self._carry(self._take()), name="group-commit")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
     def _take(self) -> list[_Item]:
-        """The oldest rows that go into one command."""
+        """The oldest rows that go into one command. Those that are sent off go alone: they may meet their session's."""
         pending = self._pending
+        if self._parting:
+            parting, self._parting = self._parting[: self._max_rows], self._parting[self._max_rows :]
+            return parting
         items = list(islice(pending.values(), self._max_rows))
         total = 0
         for count, (_, _, size) in enumerate(items):
@@ -142,6 +155,8 @@ class GroupCommit:
         doubtful = self._deliver_applied(items, verdicts)
         if doubtful:
             await self._settle(doubtful)
+        if self._idle:
+            self._settled()
 
     def _deliver_applied(self, items: Sequence[_Item], verdicts: Sequence[Verdict]) -> list[tuple[_Item, Verdict]]:
         """Deliver what is certain; the rest. (`_deliver` written out: this loop runs for every append.)"""
@@ -230,7 +245,7 @@ class GroupCommit:
         self._settled()
 
     def _settled(self) -> None:
-        if (self._pending or self._flying) and not self._broken.done():
+        if (self._pending or self._flying or self._parting or self.in_flight) and not self._broken.done():
             return
         for waiter in self._idle:
             if not waiter.done():
@@ -263,3 +278,7 @@ class GroupCommit:
             self._broken.set_exception(error)
             self._broken.exception()  # read, so that nobody is told off when nothing waits for it
             self._settled()
+
+
+def _unheard(verdict: Verdict) -> None:
+    """Nobody waits for it."""

@@ -71,6 +71,9 @@ class Admission(Holdings):
         policy = mail.record.turn.if_busy or (state.opened.if_busy if state.opened else "enqueue")
         busy = self.running is not None or state.open is not None or bool(self.mail)
         self._hold(mail.id, trigger)
+        if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
+            self._settles.append((mail, "user", "", None))
+            return
         if busy and policy == "reject":
             self._settles.append((mail, Code.BUSY, "a turn runs or waits and the policy is reject", None))
             return
@@ -111,6 +114,8 @@ class Admission(Holdings):
             self._republish(mail.id, out)
             return True
         op_id = op.record.control.op if op is not None else None
+        if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
+            verdict = "user"  # it was answered `held`: so it holds, whatever else would have ended the turn
         if isinstance(verdict, Code):
             entry = endings.settle_failed(self.key, mail, verdict, text, now_ms=now_ms)
         else:

@@ -5,6 +5,7 @@ nothing; an answer that comes after the partition was lost (`dead`) is dropped.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ _RETRY_S = 0.5
 class Questions:
     """The part of an actor that waits: reads are repeated until the store answers."""
 
-    __slots__ = ("_agent", "_archive", "_spec", "_system", "dead", "key", "partition", "session")
+    __slots__ = ("_agent", "_archive", "_repeats", "_spec", "_system", "dead", "key", "partition", "session")
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         self.key = key
@@ -42,6 +43,7 @@ class Questions:
         self.dead = False
         self._system = system
         self._archive = Archive()
+        self._repeats: deque[fx.Republish] = deque()
         self._agent: Agent | None = None
         self._spec: AgentSpec | None = None
 
@@ -123,7 +125,15 @@ class Questions:
             self._tell(self.session.wiped(self._system.clock_ms()))
 
     def _republish(self, order: fx.Republish) -> None:
-        self._system.spawn(self._republished(order), f"republish {self.key}")
+        self._repeats.append(order)
+        if len(self._repeats) == 1:
+            self._system.spawn(self._republish_all(), f"republish {self.key}")
+
+    async def _republish_all(self) -> None:
+        """One after the other: read side by side, a later turn's frame could be out before an earlier one's."""
+        while self._repeats and not self.dead:
+            await self._republished(self._repeats[0])
+            self._repeats.popleft()
 
     async def _republished(self, order: fx.Republish) -> None:
         """The verbatim frame of a turn that is over; nothing where a CLOSE took its content."""

@@ -6,6 +6,8 @@ question: `loaded looked proved found applied collided known wiped`. The rest co
 
 from __future__ import annotations
 
+from collections import deque
+
 from journal.state import State, fold
 from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Open, Release, Settle, Step
 from workers.effects import (
@@ -244,6 +246,15 @@ class Session(Lifecycle):
         if entry.op is not None and self._ops and self._ops[0].record.control.op == entry.op:
             self._closers.append(self._ops.popleft())
 
+    def _open_elsewhere(self, turn: str) -> None:
+        """Somebody else claimed a turn that waited here: it waits no more, it is taken over. What would have ended it
+        unrun is void, but for a cancel: that goes on as one of an open turn."""
+        self.mail = deque(mail for mail in self.mail if mail.id != turn)
+        void = [item for item in self._settles if item[0].id == turn]
+        if void:
+            self._settles = deque(item for item in self._settles if item[0].id != turn)
+            self._ops.extendleft(op for *_, op in void if op is not None)
+
     def _overtaken(self, state: State, out: list[Effect]) -> None:
         """The journal went on without us: what runs here runs on only if it is still the open attempt."""
         before = self.state.open if self.state is not None else None
@@ -258,6 +269,8 @@ class Session(Lifecycle):
         if self.running is None:
             self._ops.extendleft(reversed(self._cancels))
             self._cancels.clear()
+        if now is not None:
+            self._open_elsewhere(now.turn)
         waiting = {mail.id for mail in self.mail} | {item[0].id for item in self._settles}
         for turn in list(self._held):
             if turn not in waiting and turn not in self._publishing and (now is None or now.turn != turn):

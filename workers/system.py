@@ -127,7 +127,8 @@ class ActorSystem:
 
     def rest(self, actor: Actor) -> None:
         """The session has nothing to do: it stays warm as long as the pool has room."""
-        if actor.partition.actors.pop(actor.key, None) is not None:
+        if actor.partition.actors.get(actor.key) is actor:  # a late answer may come to one that left the pool long ago
+            del actor.partition.actors[actor.key]
             self.pool.unpin(actor.key)
             self.pool.put(actor.key, actor, actor.weight)
 

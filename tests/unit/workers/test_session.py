@@ -637,3 +637,50 @@ def test_an_idle_session_asks_for_nothing() -> None:
     assert desk.session.idle
     assert desk.slots == 1
     assert desk.session.waiting == 0
+
+
+class TestStaleOwner:
+    """A worker that believes it owns the session still, with a state that others have left behind."""
+
+    def stale(self) -> tuple[Desk, Desk]:
+        log = Log()
+        stale, other = Desk(log, auto=False), Desk(log)
+        stale.turn("t1", offset=1)
+        stale.answer()  # Load: nothing there, so it is going to claim t1 as version 1
+        other.turn("t1", offset=1)
+        return stale, other
+
+    def answer_all(self, desk: Desk) -> None:
+        while desk.questions:
+            desk.answer()
+            desk.acknowledge()
+
+    def test_a_turn_that_somebody_else_claimed_is_not_settled_by_an_interrupt(self) -> None:
+        stale, _ = self.stale()
+        stale.turn("t2", offset=2, if_busy="interrupt")
+        self.answer_all(stale)
+        assert stale.session.running == "t1"
+        assert stale.marked == []
+        stale.finish()
+        self.answer_all(stale)
+        stale.finish()
+        self.answer_all(stale)
+        assert stale.outcomes() == {"t1": "completed", "t2": "completed"}
+        assert sorted(stale.marked) == [1, 2]
+
+    def test_a_cancel_of_a_turn_that_somebody_else_claimed_ends_the_open_turn(self) -> None:
+        stale, _ = self.stale()
+        stale.control(CancelControl(op="c1", tenant="default", user="u", turn="t1"), offset=9)
+        self.answer_all(stale)
+        assert stale.outcomes() == {"t1": "cancelled"}
+        assert stale.acks == [("c1", "applied")]
+        assert sorted(stale.marked) == [1, 9]
+
+    def test_a_cancel_that_was_held_holds_although_the_turn_would_be_rejected(self) -> None:
+        desk = Desk()
+        desk.turn("t1")
+        desk.control(CancelControl(op="c1", tenant="default", user="u", turn="t2"))
+        assert desk.acks == [("c1", "held")]
+        desk.turn("t2", if_busy="reject")
+        desk.finish()
+        assert desk.outcomes() == {"t1": "completed", "t2": "cancelled"}
