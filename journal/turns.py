@@ -32,11 +32,13 @@ _PAGE = 64
 
 
 class Ended(NamedTuple):
-    """A turn that is over by entry `version`. `outcome` and `frame` (JSON text) are None where a CLOSE unset them."""
+    """A turn that is over by entry `version`. `outcome` and `frame` (JSON text) are None where a CLOSE unset them.
+    `reply_to`: who it was claimed for last."""
 
     version: int
     outcome: Outcome | None
     frame: str | None
+    reply_to: str | None = None
 
 
 class TurnView(NamedTuple):
@@ -74,11 +76,16 @@ async def terminal_of(journal: Journal, s: str, turn: str) -> Ended | None:
     introduced = await journal.introduced(s, turn)
     if introduced is None:
         return None
+    reply_to: str | None = None
     async for row in _rows_from(journal, s, introduced):
-        if row.body is not None and row.kind in ("finish", "settle", "close"):
-            ended = _ended(row, entry_of(row.kind, row.body, row.frames), turn)
+        if row.body is not None and row.kind in ("claim", "finish", "settle", "close"):
+            entry = entry_of(row.kind, row.body, row.frames)
+            ended = _ended(row, entry, turn)
             if ended is not None:
-                return ended
+                return ended._replace(reply_to=reply_to)
+            claim = entry.claim if isinstance(entry, Finish) else entry
+            if isinstance(claim, Claim) and claim.turn == turn:
+                reply_to = claim.reply_to or reply_to
         if row.kind == "close":
             return Ended(row.v, None, None)
     return None

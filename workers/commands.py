@@ -182,10 +182,7 @@ class Commands(Admission):
 
     def _close(self, reason: str, op: str | None, state: State, out: list[Effect], now_ms: int) -> bool:
         """CLOSE: after every terminal frame that nobody is known to have seen is out, and a proof of membership."""
-        for ended in state.over:
-            unseen = ended.turn not in self._acked and ended.offset >= self.floor
-            if unseen and ended.turn not in self._publishing:
-                self._republish(ended.turn, out)
+        self._republish_unseen(state, out)
         if self._publishing:
             return False
         if not self._proof:

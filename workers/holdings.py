@@ -27,7 +27,7 @@ from workers.letters import Fault
 from workers.result import Result
 
 AHEAD_LIMIT = 256
-_OWN_PARTITION: frozenset[str | None] = frozenset((None,))
+OWN_PARTITION: frozenset[str | None] = frozenset((None,))
 
 
 class Terms(NamedTuple):
@@ -51,8 +51,8 @@ class Holdings:
     """Everything between two facts. To be read from outside: `running` (the turn whose agent runs here), `asked` (the
     open question), `mail` and `inbox` (turns that wait, and records not yet looked at).
 
-    `floor`: the first offset of this assignment on the partition of `agent.turns`; frames of turns that lie before it
-    were acknowledged by somebody.
+    `floor`: the offset on the partition of `agent.turns` up to which all was settled when this was made: the frames of
+    turns that lie before it were acknowledged.
     """
 
     __slots__ = (
@@ -76,6 +76,7 @@ class Holdings:
         "_slot",
         "_steps",
         "_stopping",
+        "_swept",
         "_wants",
         "_watchers",
         "asked",
@@ -175,11 +176,18 @@ class Holdings:
 
     def _publish(self, turn: str, frame: str, out: list[Effect], fault: Fault | None = None) -> None:
         held = self._held.get(turn, ())
-        to = frozenset([trigger.reply_to for trigger in held]) if held else _OWN_PARTITION
+        to = frozenset([trigger.reply_to for trigger in held]) if held else OWN_PARTITION
         if self._watchers:
             to = to.union(self._watchers) if held else frozenset(self._watchers)
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
         out.append(Publish(turn, frame, to, fault))
+
+    def _republish_unseen(self, state: State, out: list[Effect]) -> None:
+        """Every terminal frame that nobody is known to have seen acknowledged."""
+        for ended in state.over:
+            unseen = ended.turn not in self._acked and ended.offset >= self.floor
+            if unseen and ended.turn not in self._publishing:
+                self._republish(ended.turn, out)
 
     def _republish(self, turn: str, out: list[Effect], to: frozenset[str | None] | None = None) -> None:
         self._publishing[turn] = self._publishing.get(turn, 0) + 1

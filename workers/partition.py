@@ -20,14 +20,13 @@ class Partition:
     record came with; `moved` is told then.
     """
 
-    __slots__ = ("_moved", "actors", "floor", "generation", "marks", "number", "owned", "paused", "settle", "waiting")
+    __slots__ = ("_moved", "actors", "generation", "marks", "number", "owned", "paused", "settle", "waiting")
 
     def __init__(
         self, number: int, generation: int, offsets: dict[str, int], moved: Callable[[Partition], None]
     ) -> None:
         self.number = number
         self._moved = moved
-        self.floor = offsets[TURNS]
         self.actors: dict[str, Actor] = {}
         self.waiting = 0
         self.paused = False

@@ -20,6 +20,7 @@ from schemas.ids import split_key
 from workers import effects as fx
 from workers.agent import Agent, AgentSpec
 from workers.archive import Archive
+from workers.holdings import OWN_PARTITION
 from workers.letters import Fault, fault_of_view, letter_of, record_of
 from workers.outbox import Countdown
 from workers.partition import TURNS, Partition
@@ -39,7 +40,7 @@ class Questions:
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         self.key = key
         self.partition = partition
-        self.session = Session(key, system.rules, floor=partition.floor)
+        self.session = Session(key, system.rules, floor=partition.marks[TURNS].position)
         self.dead = False
         self._system = system
         self._archive = Archive()
@@ -136,7 +137,8 @@ class Questions:
             self._repeats.popleft()
 
     async def _republished(self, order: fx.Republish) -> None:
-        """The verbatim frame of a turn that is over; nothing where a CLOSE took its content."""
+        """The verbatim frame of a turn that is over; nothing where a CLOSE took its content. Where nobody has asked for
+        it here, it goes to whoever it was claimed for."""
         journal = self._system.store.journal
         ended = await self._patiently(lambda: terminal_of(journal, self.key, order.turn))
         fault = await self._fault_of(order.turn, ended)
@@ -145,7 +147,8 @@ class Questions:
         if ended is None or ended.frame is None:
             self._published(order.turn)
         else:
-            self._terminal(ended.frame, order.to, fault, lambda error: self._published(order.turn, error))
+            to = frozenset((ended.reply_to,)) if order.to == OWN_PARTITION else order.to
+            self._terminal(ended.frame, to, fault, lambda error: self._published(order.turn, error))
 
     async def _fault_of(self, turn: str, ended: Ended | None) -> Fault | None:
         """What a dead letter needs: whoever wrote the FINISH may have died before the letter was out."""

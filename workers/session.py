@@ -98,6 +98,7 @@ class Session(Lifecycle):
         self.asked = None
         self.state = state
         self._fresh, self._late = not self._late, False
+        self._swept = False
         return self._advance([], now_ms)
 
     def looked(self, state: State, now_ms: int) -> list[Effect]:
@@ -185,12 +186,12 @@ class Session(Lifecycle):
             return self._closed_for_good(out)
         if self.running is not None:
             return self._next_running(state, out, now_ms)
+        if self._repeats:
+            return False  # a frame that a dead owner left unpublished comes before anything later of the session
         if self._settles:
             return self._settle_next(state, out, now_ms)
         if self._ops:
-            return self._obey(self._ops[0], state, out, now_ms)
-        if self._repeats:
-            return False  # a frame that a dead owner left unpublished comes before anything later of the session
+            return self._next_op(state, out, now_ms)
         if state.open is not None:
             return self._take_over(state, out, now_ms)
         if self.mail:
@@ -206,8 +207,16 @@ class Session(Lifecycle):
         if self._settles:
             return self._settle_next(state, out, now_ms)
         if self._ops:
-            return self._obey(self._ops[0], state, out, now_ms)
+            return self._next_op(state, out, now_ms)
         return False
+
+    def _next_op(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        """Records of turns come again in their order, and with them the frames that a dead owner left; a command
+        overtakes them, so before the first one those frames are published."""
+        if not self._swept:
+            self._swept = True
+            self._republish_unseen(state, out)
+        return False if self._repeats else self._obey(self._ops[0], state, out, now_ms)
 
     def _after(self, entry: Entry, out: list[Effect], now_ms: int) -> None:
         if isinstance(entry, Finish):
@@ -259,6 +268,7 @@ class Session(Lifecycle):
         """The journal went on without us: what runs here runs on only if it is still the open attempt."""
         before = self.state.open if self.state is not None else None
         self.state = state
+        self._swept = False
         now = state.open
         same = now is not None and before is not None and (now.turn, now.attempt) == (before.turn, before.attempt)
         if self.running is not None and not (same and now is not None and now.turn == self.running):

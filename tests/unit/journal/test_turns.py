@@ -7,7 +7,7 @@ import pytest
 from journal.loader import load
 from journal.memory import MemoryStore
 from journal.port import Row
-from journal.turns import Ended, TurnView, living_since, terminal_of, turn_view
+from journal.turns import TurnView, living_since, terminal_of, turn_view
 from journal.wiping import wipe
 from schemas.entries import Entry, Park, Release, Step, Suspend
 from tests.support.entries import PLACE, USER, Session
@@ -27,8 +27,9 @@ class Kept(Session):
         self.store.log.apply([row])
         return row
 
-    async def ended(self, turn: str) -> Ended | None:
-        return await terminal_of(self.store.journal, S, turn)
+    async def ended(self, turn: str) -> tuple[int, str | None, str | None] | None:
+        found = await terminal_of(self.store.journal, S, turn)
+        return None if found is None else found[:3]
 
     async def view(self, turn: str) -> TurnView | None:
         since = living_since((await load(self.store, S)).state)

@@ -569,6 +569,30 @@ def test_a_frame_that_a_dead_owner_left_comes_before_anything_later() -> None:
     assert owner.started == [("t2", 1)]
 
 
+def test_a_command_does_not_overtake_the_frame_that_a_dead_owner_left() -> None:
+    log = Log()
+    dead = Desk(log, auto=False)
+    dead.turn("t1", offset=0)
+    dead.turn("t2", offset=1)
+    while dead.questions:
+        dead.answer()
+    dead.finish("one")
+    dead.answer()  # finish is in and t2 is claimed; the worker dies before the frame is out
+    assert dead.started == [("t1", 1), ("t2", 1)]
+    owner = Desk(log, auto=False)
+    owner.control(CancelControl(op="c1", tenant="default", user="u", turn="t2"), offset=9)
+    while owner.questions:
+        owner.answer()
+    assert [turn for turn, _ in owner.published] == ["t1"]
+    owner.acknowledge()
+    while owner.questions:
+        owner.answer()
+    assert [turn for turn, _ in owner.published] == ["t1", "t2"]
+    owner.acknowledge()
+    assert owner.acks == [("c1", "applied")]
+    assert owner.marked == [9]
+
+
 class TestTwoWorkers:
     def test_the_loser_of_a_finish_publishes_nothing_of_its_own(self) -> None:
         log = Log()
