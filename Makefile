@@ -1,7 +1,7 @@
-# install run test check load docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
+# install run test check load simulate docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 LOCKED = $(PIP) --require-hashes --only-binary=:all: --requirement
-.PHONY: install run test check load docs dev
+.PHONY: install run test check load simulate docs dev
 
 install: .venv/.installed
 	@true
@@ -16,6 +16,9 @@ check: dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+simulate: dev
+	.venv/bin/python -m tests.simulation
 
 load: dev
 	.venv/bin/python -m loadtest

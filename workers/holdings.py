@@ -112,6 +112,7 @@ class Holdings:
         self._watchers: dict[str, None] = {}
         self._slot = self._wants = self._proof = self._fresh = self._late = False
         self._gave_up: Fault | None = None
+        self._swept = False
         self._merge = True
         self._found: str | None = None
 

@@ -62,7 +62,7 @@ class Outbox:
         session = _record_key(key)
         if len(to) > 1 and done is not None:
             done = Countdown(len(to), done)
-        for reply_to in to:
+        for reply_to in to if len(to) == 1 else sorted(to, key=str):
             partition, headers = self._place(session, reply_to)
             self._publisher.publish(Outgoing(REPLIES, session, raw, partition, headers), done)
         self.published += len(to)

@@ -1,0 +1,188 @@
+"""What must hold after a run, from topics and store alone: the promises P1 to P5, P8 and the rules of the journal.
+
+Each check yields a sentence for every promise that it finds broken. `passed` is asked during the run, at each commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+from broker.memory import MemoryCluster
+from journal.folding import fold_rows
+from journal.state import EMPTY, FoldError, State
+from schemas.entries import Claim, Close, Finish, Settle, Step
+from tests.simulation.agents import KILLS
+from tests.simulation.ledger import CONTROL, TURNS, Ledger, Written
+from tests.simulation.plan import Plan
+
+TRIES = 3
+
+
+def passed(ledger: Ledger, cluster: MemoryCluster) -> Callable[[str, int, int], str | None]:
+    """Why the record at an offset may not be committed yet; None: it may."""
+
+    def why(topic: str, partition: int, offset: int) -> str | None:
+        record = cluster.log(topic, partition).records[offset]
+        body = orjson.loads(record.value or b"{}")
+        if (topic, partition, offset) in ledger.refused:
+            return None
+        if topic == CONTROL:
+            return None if ledger.acks.get(body["op"]) else f"(op {body['op']}) is not answered"
+        place = ((record.key or b"").decode(), body["turn"])
+        if place not in ledger.over:
+            return f"({place[0]}/{place[1]}) is not over"
+        return None if place in ledger.terminals else f"({place[0]}/{place[1]}) has no frame published"
+
+    return why
+
+
+def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str]:
+    """Every promise that is broken; `states`: of every session, as the loader of the product gives it."""
+    yield from _terminals(plan, ledger)
+    yield from _cancels(plan, ledger)
+    yield from _poison(plan, ledger)
+    for session in sorted(plan.sessions):
+        rows = ledger.rows.get(session, [])
+        yield from _versions(session, rows)
+        yield from _writers(session, rows)
+        yield from _order(session, rows, ledger)
+        yield from _steps(session, rows, ledger)
+        yield from _history(session, rows, states[session], plan, ledger)
+
+
+def _terminals(plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """P1, P2, P5: one end each, and what was published is what the journal holds."""
+    for session, turn in plan.turns:
+        frames = ledger.terminals.get((session, turn), [])
+        frame = ledger.over.get((session, turn))
+        if frame is None:
+            yield f"{session}/{turn} was accepted and is not over"
+        elif len(frames) != 1:
+            yield f"{session}/{turn} has {len(frames)} different terminal frames"
+        elif frames[0] != frame.encode():
+            yield f"{session}/{turn}: the published frame is not the journal's"
+    for session, turn in ledger.terminals:
+        if (session, turn) not in ledger.over:
+            yield f"{session}/{turn} has a terminal frame and no end in the journal"
+
+
+def _cancels(plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """P8: what was acknowledged is what happened."""
+    for op, (session, turn) in plan.cancels.items():
+        states = {ack["state"] for ack in ledger.acks.get(op, [])}
+        outcome = _outcome(ledger, session, turn)
+        if not states:
+            yield f"{session}: cancel {op} was never answered"
+        if states & {"applied", "held"} and outcome != "cancelled":
+            yield f"{session}/{turn}: cancel {op} was answered {sorted(states)}, the turn is {outcome}"
+        if not states <= {"applied", "held", "too_late"}:
+            yield f"{session}: cancel {op} was answered {sorted(states)}"
+
+
+def _poison(plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """P12: a turn that kills its process runs three times at most."""
+    for (session, turn), body in plan.turns.items():
+        if body["text"] == KILLS and ledger.runs.get(turn, 0) > TRIES:
+            yield f"{session}/{turn} killed {ledger.runs[turn]} processes"
+
+
+def _versions(session: str, rows: list[Written]) -> Iterator[str]:
+    """No gap, no double, and the fold takes it: nothing overlaps, nothing of a loser."""
+    versions = [written.row.v for written in rows]
+    if versions != list(range(1, len(rows) + 1)):
+        yield f"{session}: versions {versions}"
+    nonces = [written.row.nonce for written in rows]
+    if len(set(nonces)) != len(nonces):
+        yield f"{session}: a nonce is there twice"
+    try:
+        fold_rows(EMPTY, [written.row for written in rows])
+    except (FoldError, ValueError) as error:
+        yield f"{session}: the journal does not fold: {error}"
+
+
+def _writers(session: str, rows: list[Written]) -> Iterator[str]:
+    """P4: what an attempt writes is written by whoever claimed it."""
+    owner, claimed = "", ("", 0)
+    for row, entry in rows:
+        writer = row.nonce.partition("-")[0]
+        if isinstance(entry, Step) and (writer != owner or (entry.turn, entry.attempt) != claimed):
+            yield f"{session} v{row.v}: a step of {entry.turn} by {writer}, claimed by {owner}"
+        if isinstance(entry, Finish) and entry.outcome == "completed" and writer != owner:
+            yield f"{session} v{row.v}: {entry.turn} finished by {writer}, claimed by {owner}"
+        claim = entry.claim if isinstance(entry, Finish) else entry
+        if isinstance(claim, Claim):
+            owner, claimed = writer, (claim.turn, claim.attempt)
+
+
+def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
+    """P3: first claims in publish order; frames of turns that ran in the order of their ends."""
+    claims = [
+        claim.turn
+        for _, entry in rows
+        for claim in [entry.claim if isinstance(entry, Finish) else entry]
+        if isinstance(claim, Claim) and claim.input is not None
+    ]
+    offsets = [ledger.first[session, turn] for turn in claims]
+    if offsets != sorted(offsets):
+        yield f"{session}: claimed in the order {claims}, published at {offsets}"
+    ended = [entry.turn for _, entry in rows if isinstance(entry, Finish)]
+    for (name, partition), turns in ledger.shown.items():
+        shown = [turn for turn in turns if turn in set(ended)]
+        if name == session and shown != [turn for turn in ended if turn in set(shown)]:
+            yield f"{session}: ended in the order {ended}, frames on {partition} in the order {shown}"
+
+
+def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
+    """P6, P11: each step of a turn once, in order, and the answer is made of them."""
+    made: dict[str, list[Step]] = {}
+    for row, entry in rows:
+        if isinstance(entry, Step):
+            done = made.setdefault(entry.turn, [])
+            if entry.step != len(done):
+                yield f"{session} v{row.v}: step {entry.step} of {entry.turn} after {len(done)} steps"
+            done.append(entry)
+    for turn, done in made.items():
+        frame = orjson.loads(ledger.over.get((session, turn), "{}"))
+        if frame.get("type") == "completed" and done[0].kind == "step":
+            said = "".join(f"[{step.result}]" for step in done)
+            if frame["text"] != said:
+                yield f"{session}/{turn}: answered {frame['text']}, its steps are {said}"
+
+
+def _history(session: str, rows: list[Written], state: State, plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """The stored conversation is what was said and answered, each turn once."""
+    said: list[tuple[str, str, str]] = []
+    for _, entry in rows:
+        if isinstance(entry, Close):
+            said.clear()
+        if isinstance(entry, Finish) and not entry.rollback:
+            frame = orjson.loads(ledger.over[session, entry.turn])
+            said.append((entry.turn, "user", plan.turns[session, entry.turn]["text"]))
+            if frame.get("text"):
+                said.append((entry.turn, "assistant", frame["text"]))
+    kept = [(item.turn, item.role, item.text) for item in state.history]
+    if kept != said:
+        yield f"{session}: the history holds {kept[-4:]}, said was {said[-4:]}"
+    if rows and state.version != rows[-1].row.v:
+        yield f"{session}: loaded at version {state.version}, written up to {rows[-1].row.v}"
+
+
+def _outcome(ledger: Ledger, session: str, turn: str) -> str | None:
+    frame: dict[str, Any] = orjson.loads(ledger.over.get((session, turn), "{}"))
+    return frame.get("type")
+
+
+def done(ledger: Ledger) -> int:
+    """Turns that were completed."""
+    return sum(orjson.loads(frame)["type"] == "completed" for frame in ledger.over.values())
+
+
+def settled(rows: list[Written]) -> int:
+    """Turns that ended without running."""
+    return sum(isinstance(entry, Settle) for _, entry in rows)
+
+
+__all__ = ["TURNS", "broken", "done", "passed", "settled"]

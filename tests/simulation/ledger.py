@@ -1,0 +1,184 @@
+"""What broker and store took, in order: the only thing that the checks look at. Knows no worker.
+
+It hears every row that is applied, every record that is appended and every offset that is committed; it hashes all of
+it, so that two runs of one seed can be compared byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from broker.memory import MemoryCluster
+from broker.memory_group import GroupMember, MemoryGroup
+from broker.port import Outgoing, Position
+from journal.memory import MemoryJournal
+from journal.port import Row, Verdict
+from schemas.entries import Entry, entry_of
+
+TURNS, CONTROL, REPLIES, DEAD = "agent.turns", "agent.control", "agent.replies", "agent.dead-letters"
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+class Written(NamedTuple):
+    """A row that was applied, and what it says."""
+
+    row: Row
+    entry: Entry
+
+
+class Ledger:
+    """`rows`: by session; `terminals`: distinct frames by (session, turn), in order of their first appearance; `shown`:
+    turns whose first terminal frame lies on a reply partition, by (session, partition), in that order; `over`: turns
+    whose end the journal took; `acks`: by op; `refused`: positions that went to the dead letters."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.events = 0
+        self.trace: deque[tuple[float, str]] = deque(maxlen=20_000)
+        self.rows: dict[str, list[Written]] = {}
+        self.over: dict[tuple[str, str], str] = {}
+        self.terminals: dict[tuple[str, str], list[bytes]] = {}
+        self.shown: dict[tuple[str, int], list[str]] = {}
+        self.acks: dict[str, list[dict[str, Any]]] = {}
+        self.refused: set[tuple[str, int, int]] = set()
+        self.first: dict[tuple[str, str], int] = {}
+        self.runs: dict[str, int] = {}
+        self.broken: list[str] = []
+
+    def note(self, what: str) -> None:
+        """One line of the trace."""
+        line = f"{self._clock_s():10.4f} {what}"
+        self._hash.update(line.encode())
+        self.events += 1
+        self.trace.append((self._clock_s(), what))
+
+    def fail(self, promise: str) -> None:
+        """A promise is broken."""
+        self.note(f"BROKEN {promise}")
+        self.broken.append(promise)
+
+    @property
+    def digest(self) -> str:
+        """Over every event so far."""
+        return self._hash.hexdigest()
+
+    def applied(self, row: Row) -> None:
+        """The store took a row."""
+        session = row.s.partition("/")[2]
+        entry = entry_of(row.kind, row.body or "{}", row.frames)
+        self.note(f"journal {session} v{row.v} {row.kind} {_says(entry)} by {row.nonce}")
+        self.rows.setdefault(session, []).append(Written(row, entry))
+        ended = getattr(entry, "ended", None) or (
+            [getattr(entry, "turn", "")] if row.kind in {"finish", "settle"} else []
+        )
+        for turn, frame in zip(ended, row.frames, strict=False):
+            if (session, turn) in self.over:
+                self.fail(f"{session}/{turn} has two ends in the journal")
+            self.over[session, turn] = frame
+
+    def appended(self, topic: str, position: Position, outgoing: Outgoing) -> None:
+        """The broker took a record."""
+        place = f"{topic}/{position.partition}@{position.offset}"
+        if topic == REPLIES:
+            self._reply(orjson.loads(outgoing.value or b"{}"), outgoing.value or b"", place, position.partition)
+            return
+        session = (outgoing.key or b"").decode()
+        if topic == DEAD:
+            head = dict(outgoing.headers)
+            self.note(f"dead letter {session} {head.get('dl_code', head)}")
+            self._dead(head)
+        elif topic in {TURNS, CONTROL}:
+            body = orjson.loads(outgoing.value or b"{}")
+            self.note(f"sent {session} {body.get('turn') or ''} {body.get('kind', '')} at {place}")
+            if topic == TURNS:
+                self.first.setdefault((session, body["turn"]), position.offset)
+
+    def _reply(self, frame: dict[str, Any], raw: bytes, place: str, partition: int) -> None:
+        session, kind = frame["session"], frame["type"]
+        if kind == "ack":
+            self.acks.setdefault(frame["op"], []).append(frame)
+            self.note(f"ack {session} {frame['op']} {frame['state']} at {place}")
+            return
+        turn = frame["turn"]
+        self.note(f"frame {session} {turn} {kind} a{frame['attempt']} q{frame['seq']} at {place} {len(raw)}")
+        if kind not in TERMINAL:
+            return
+        seen = self.terminals.setdefault((session, turn), [])
+        if raw not in seen:
+            seen.append(raw)
+            if len(seen) == 1:  # who asks again later gets it again, wherever they ask
+                self.shown.setdefault((session, partition), []).append(turn)
+
+    def _dead(self, head: Mapping[str, bytes]) -> None:
+        topic = head.get("dl_topic", b"").decode()
+        if topic:
+            self.refused.add((topic, int(head["dl_partition"]), int(head["dl_offset"])))
+
+    def ran(self, turn: str) -> None:
+        """An attempt of a turn began to run."""
+        self.runs[turn] = self.runs.get(turn, 0) + 1
+        self.note(f"runs {turn}")
+
+
+class WatchedCluster(MemoryCluster):
+    """The twin, and a ledger that hears of every record."""
+
+    ledger: Ledger
+
+    def append(self, topic: str, partition: int, outgoing: Outgoing) -> Position:
+        position = super().append(topic, partition, outgoing)
+        self.ledger.appended(topic, position, outgoing)
+        return position
+
+
+class WatchedJournal(MemoryJournal):
+    """The twin, and a ledger that hears of every row that it takes."""
+
+    ledger: Ledger
+
+    def apply(self, rows: Sequence[Row]) -> list[Verdict]:
+        verdicts = super().apply(rows)
+        for row, verdict in zip(rows, verdicts, strict=True):
+            if verdict is Verdict.APPLIED:
+                self.ledger.applied(row)
+            else:
+                self.ledger.note(
+                    f"journal {row.s.partition('/')[2]} v{row.v} {row.kind} {verdict.value} by {row.nonce}"
+                )
+        return verdicts
+
+
+class WatchedGroup(MemoryGroup):
+    """The twin; `check` is asked of every record that a commit passes for the first time."""
+
+    ledger: Ledger
+    check: Callable[[str, int, int], str | None]
+
+    def __init__(self, cluster: MemoryCluster, topics: Sequence[str]) -> None:
+        super().__init__(cluster, topics)
+        self._checked: dict[tuple[str, int], int] = {}
+
+    def commit(self, member: GroupMember, generation: int, offsets: Mapping[tuple[str, int], int]) -> bool:
+        taken = super().commit(member, generation, offsets)
+        if taken and offsets:
+            self.ledger.note(f"commit {sorted(offsets.items())}")
+            for (topic, partition), offset in offsets.items():
+                for passed in range(self._checked.get((topic, partition), 0), offset):
+                    if (why := self.check(topic, partition, passed)) is not None:
+                        self.ledger.fail(f"{topic}/{partition} is committed to {offset}, but {passed} {why}")
+                self._checked[topic, partition] = max(offset, self._checked.get((topic, partition), 0))
+        return taken
+
+
+def _says(entry: Entry) -> str:
+    parts = [
+        str(getattr(entry, name)) for name in ("turn", "attempt", "tries", "step", "outcome") if hasattr(entry, name)
+    ]
+    claim = getattr(entry, "claim", None)
+    return " ".join(parts) + (f" and claims {claim.turn}" if claim is not None else "")

@@ -1,0 +1,147 @@
+"""Seeds of the whole worker in virtual time, under faults: every promise holds, and every planted bug is found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from broker.watermark import Watermark
+from journal.commit import GroupCommit
+from journal.port import Verdict
+from tests.simulation.__main__ import told
+from tests.simulation.run import run
+from workers.actor import Actor
+from workers.effects import Acknowledge
+from workers.lifecycle import Lifecycle
+from workers.questions import Questions
+from workers.session import Session
+
+SEEDS, TURNS, BLOCKS = 320, 40, 8
+MOST = 50  # seeds within which a planted bug must be found
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_promise_holds_in_every_seed(block: int) -> None:
+    completed = 0
+    for seed in range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS):
+        outcome = run(seed, TURNS)
+        assert not outcome.broken, told(outcome)
+        completed += outcome.completed
+    assert completed >= 0.5 * SEEDS // BLOCKS * TURNS
+
+
+def test_a_seed_runs_byte_for_byte_the_same_in_any_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "11", "--turns", "40"]
+    said = {
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": chance}, capture_output=True, text=True, check=True
+        ).stdout
+        for chance in ("1", "2")
+    }
+    assert len(said) == 1
+    assert run(11, TURNS).digest in said.pop()
+
+
+# ---- planted bugs
+
+
+def collision_ignored() -> Any:
+    told = Actor._verdict
+
+    def verdict(self: Actor, verdict: Verdict) -> None:
+        told(self, Verdict.APPLIED if verdict is Verdict.COLLIDED else verdict)
+
+    return patch.object(Actor, "_verdict", verdict)
+
+
+def marked_on_a_collision() -> Any:
+    collided = Session.collided
+
+    def marked(self: Session, state: Any, now_ms: int) -> Any:
+        held = [trigger for triggers in self._held.values() for trigger in triggers]
+        self._held.clear()
+        return [*map(Acknowledge, held), *collided(self, state, now_ms)]
+
+    return patch.object(Session, "collided", marked)
+
+
+def marked_at_the_claim() -> Any:
+    after = Lifecycle._after_claim
+
+    def marked(self: Lifecycle, entry: Any, out: list[Any]) -> None:
+        out.extend(map(Acknowledge, self._held.get(entry.turn, ())))
+        after(self, entry, out)
+
+    return patch.object(Lifecycle, "_after_claim", marked)
+
+
+def identity_ignored() -> Any:
+    look = GroupCommit._look
+
+    async def looked(self: GroupCommit, row: Any, verdict: Verdict) -> Verdict | None:
+        found = await look(self, row, verdict)
+        return Verdict.APPLIED if found is Verdict.KNOWN else found
+
+    return patch.object(GroupCommit, "_look", looked)
+
+
+def nothing_published_again() -> Any:
+    async def silent(self: Questions, order: Any) -> None:
+        self._published(order.turn)
+
+    return patch.object(Questions, "_republished", silent)
+
+
+def attempts_not_counted() -> Any:
+    claim = Lifecycle._take_over
+
+    def uncounted(self: Lifecycle, state: Any, out: list[Any], now_ms: int) -> bool:
+        again = state if state.open is None else state._replace(open=state.open._replace(tries=0))
+        return claim(self, again, out, now_ms)
+
+    return patch.object(Lifecycle, "_take_over", uncounted)
+
+
+def watermark_with_holes() -> Any:
+    def position(self: Watermark) -> int:
+        return max(self._done, default=self._pending[0] - 1) + 1 if self._pending else self._next
+
+    return patch.object(Watermark, "position", property(position))
+
+
+def repeats_side_by_side() -> Any:
+    def scattered(self: Questions, order: Any) -> None:
+        self._system.spawn(self._republished(order), "republish")
+
+    return patch.dict(Actor._ACTS, {type_: scattered for type_ in Actor._ACTS if type_.__name__ == "Republish"})
+
+
+PLANTED = [
+    collision_ignored,
+    marked_on_a_collision,
+    marked_at_the_claim,
+    identity_ignored,
+    nothing_published_again,
+    attempts_not_counted,
+    watermark_with_holes,
+    repeats_side_by_side,
+]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(plant: Callable[[], Any]) -> None:
+    with plant():
+        assert any(_red(seed) for seed in range(MOST)), f"{MOST} seeds do not find it"
+
+
+def _red(seed: int) -> bool:
+    try:
+        return bool(run(seed, TURNS).broken)
+    except Exception:  # noqa: BLE001 (a run that cannot even end is red)
+        return True
