@@ -17,11 +17,10 @@ from broker.port import BrokerUnavailable, Outgoing, PublishError, PublishUnknow
 from schemas.settings import KafkaSettings
 from tests.support.broker_worlds import KafkaWorld, Recorder, make_topics
 from tests.support.kafka_jvm import jvm_kafka, missing_tools
-from tests.support.noida import noida_broker
+from tests.support.noida import FLUSHED_S, noida_broker
 from tests.support.ports import free_port
 from tests.support.process import Server
 
-FLUSHED_S = 1.5
 """The embedded broker has on disk what is so old; a kill -9 loses what it acknowledged in about the last second."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from broker.topics import apply
 from schemas.settings import KafkaSettings
 from schemas.topics import load_topics
 from tests.support.mongod import Mongo, bare_mongod, replica_set
-from tests.support.noida import noida, noida_broker
+from tests.support.noida import FLUSHED_S, noida, noida_broker
 from tests.support.ports import free_port
 from tests.support.process import Server
 
@@ -84,18 +85,18 @@ def gateway(env: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def ready(env: Environment) -> int:
+def readiness(env: Environment) -> tuple[int, str]:
+    """The status of /readyz (0: nobody answers) and what it says."""
     try:
-        return httpx.get(
-            f"http://127.0.0.1:{env['FLEET_GATEWAY_PORT']}/readyz", timeout=10, trust_env=False
-        ).status_code
-    except httpx.TransportError:
-        return 0
+        said = httpx.get(f"http://127.0.0.1:{env['FLEET_GATEWAY_PORT']}/readyz", timeout=10, trust_env=False)
+    except httpx.TransportError as error:
+        return 0, repr(error)
+    return said.status_code, said.text
 
 
 def await_ready(env: Environment, status: int, within_s: float) -> None:
     deadline = time.monotonic() + within_s
-    while (seen := ready(env)) != status:
+    while (seen := readiness(env))[0] != status:
         assert time.monotonic() < deadline, f"/readyz says {seen}, not {status}, after {within_s} s"
         time.sleep(0.2)
 
@@ -192,6 +193,7 @@ async def test_what_is_lost_at_run_time_is_told_and_regained(tmp_path: Path, pre
         env["FLEET_KAFKA_PUBLISH_TIMEOUT_S"] = "2"
         with gateway(env, tmp_path / "log") as process:
             turns = f"http://127.0.0.1:{env['FLEET_GATEWAY_PORT']}/v1/sessions/s1/turns"
+            await asyncio.sleep(FLUSHED_S)
             broker.kill()
             await_ready(env, 503, 15)
             lost = httpx.post(turns, json={"text": "hi", "turn": "t1"}, timeout=10, trust_env=False)

@@ -13,6 +13,9 @@ import pytest
 from tests.support.ports import free_port
 from tests.support.process import Server
 
+FLUSHED_S = 1.5
+"""It writes topics, records and offsets once a second: what is younger does not survive its `kill -9`."""
+
 
 @contextmanager
 def noida_broker() -> Iterator[Server]:
