@@ -63,6 +63,28 @@ class ModelSettings(_Settings):
     model_idle_timeout_s: float = Field(30.0, gt=0, description="Time between two tokens (seconds)")
     model_total_timeout_s: float = Field(300.0, gt=0, description="Time of one whole call (seconds)")
     model_attempts: int = Field(4, ge=1, description="How often a call is tried in all")
+    model_retry_share: float = Field(
+        0.1, ge=0, le=1, description="Retries that a worker may make, as a share of the calls that succeed at once"
+    )
+    model_retry_window_s: float = Field(
+        30.0, gt=0, description="Retries that were earned and not needed fade within so long (seconds)"
+    )
+    model_retry_floor: int = Field(
+        3, ge=0, description="Retries a minute that a worker may make in any case, however little it does"
+    )
+    model_breaker_failures: int = Field(
+        5, ge=1, description="A model is asked no more for a while after so many failures in a row"
+    )
+    model_breaker_share: float = Field(
+        0.5, gt=0, le=1, description="As well when this share failed, of twice so many calls or more"
+    )
+    model_breaker_window_s: float = Field(10.0, gt=0, description="Calls within so long are looked at (seconds)")
+    model_breaker_open_s: float = Field(
+        5.0, gt=0, description="How long at least, before one call is let through to see (seconds)"
+    )
+    model_breaker_wait_s: float = Field(
+        30.0, ge=0, description="A running turn waits for the model so long, then fails typed (seconds); 0: at once"
+    )
     model_coalesce_ms: int = Field(50, ge=0, le=1_000, description="Deltas are joined for so long (milliseconds)")
 
 

@@ -79,6 +79,10 @@ class Actor(Questions):
             self._slot_s = self._system.clock_s()
             self._tell(self.session.granted(self._system.clock_ms()))
 
+    def held(self) -> bool:
+        """Seeker: wait until a model takes calls again."""
+        return self._system.gate is not None and self._system.gate.holds(self.session)
+
     async def append_step(self, step: Step) -> None:
         """TurnLink: returns once the step is durable. Raises TurnLost: also where another attempt, or another turn, is
         the open one, for a STEP of this one would make the session unreadable."""
@@ -240,6 +244,7 @@ class Actor(Questions):
         spec = self._spec
         if spec is not None:
             job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
+            job.model, job.fallbacks = spec.model, spec.fallbacks
         self._claimed = state.version
         self._run = self._system.executor.start(job, self._ended)
 
@@ -281,10 +286,12 @@ class Actor(Questions):
             self._tell(self.session.ended(result, self._system.clock_ms()))
 
     def _may_go_on(self) -> bool:
-        """Whether this session's next turn may begin with the FINISH of this one: not while a snapshot is due, and not
-        while others wait for a slot that we have held for long."""
+        """Whether this session's next turn may begin with the FINISH of this one: not while a snapshot is due or its
+        models take no calls, and not while others wait for a slot that we have held for long."""
         system = self._system
         if system.slots.closed or self._archive.near(system.snapshot_bytes):
+            return False
+        if system.slots.gated and self.held():
             return False
         return system.slots.waiting == 0 or system.clock_s() - self._slot_s < _QUANTUM_S
 

@@ -61,12 +61,13 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said, whole. `calls`: the tools that it asks for."""
+    """What a model said, whole. `calls`: the tools that it asks for; `model`: who answered, a fallback perhaps."""
 
     text: str
     finish: Finish = "stop"
     calls: tuple[ToolCall, ...] = ()
     usage: tuple[Usage, ...] = ()
+    model: str = ""
 
 
 def user(text: str) -> HistoryItem:
@@ -99,6 +100,8 @@ class AgentSpec:
 
     `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `options`,
     `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
+    `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
+    one is given up; `uses_model` False: its turns begin while no model takes calls.
     Raises RegistrationError.
     """
 
@@ -112,6 +115,9 @@ class AgentSpec:
     tools: frozenset[str] = frozenset()
     max_reply_bytes: int = MAX_REPLY_BYTES
     max_steps: int = 256
+    model: str | None = None
+    fallbacks: tuple[str, ...] = ()
+    uses_model: bool = True
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("version", self.version)):
@@ -121,6 +127,9 @@ class AgentSpec:
             raise RegistrationError(f"agent {self.name}: session_idle_s is {self.session_idle_s}, give 1 or more")
         if not 1 <= self.max_reply_bytes <= MAX_REPLY_BYTES:
             raise RegistrationError(f"agent {self.name}: max_reply_bytes must be 1 to {MAX_REPLY_BYTES}")
+        named: object = self.fallbacks
+        if not isinstance(named, tuple) or not all(isinstance(name, str) and name for name in named):
+            raise RegistrationError(f"agent {self.name}: fallbacks is {named!r}, want a tuple of models' names")
         check_signature(self.build, ("spec", "session"), f"agent {self.name}: build")
 
     def check(self, turn: TurnInput) -> None:

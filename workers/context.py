@@ -30,13 +30,17 @@ from workers.services import Services
 
 
 class ModelParams(TypedDict, total=False):
-    """What a model call may say beside its messages; what is left out is the model's own."""
+    """What a model call may say beside its messages; what is left out is the model's own.
+
+    `model` and `fallbacks` (whom to ask, in order, when that one is given up): left out, as the agent's spec says.
+    """
 
     system: str
     model: str | None
     temperature: float | None
     max_tokens: int | None
     tools: tuple[ToolSpec, ...]
+    fallbacks: tuple[str, ...]
 
 
 class Context:
@@ -129,11 +133,19 @@ class Context:
         return result
 
     async def tool(
-        self, name: str, function: Callable[..., Any], arguments: Mapping[str, JsonValue], *, call: str | None = None
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: Mapping[str, JsonValue] | None,
+        *,
+        call: str | None = None,
     ) -> Any:
         """Call a tool as `function(**arguments)`; a step that its user sees. `call`: the model's id of the call, if it
-        asked for it. What the tool raises ends the turn with `tool_error` unless it is typed or you catch it.
+        asked for it. `arguments` None: the model's were no JSON object. That, and what the tool raises, ends the turn with
+        `tool_error` unless it is typed or you catch it.
         """
+        if not isinstance(arguments, Mapping):
+            raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: its arguments are no JSON object")
         given = dict(arguments)
         digest = digest_of([given, call], f"tool {name!r}: its arguments")
         number, held = self._progress.take("tool", name, digest)

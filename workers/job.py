@@ -33,7 +33,8 @@ class TurnLink(Protocol):
 
 @dataclass(slots=True)
 class Job:
-    """One turn to run. `history` is what the session held before this turn; `profile` comes with a later issue.
+    """One turn to run. `history` is what the session held before this turn; `profile` comes with a later issue; `model`
+    and `fallbacks`: as the agent's spec says.
 
     The emitter is opened by whoever first has something to show: most short turns have nothing.
     """
@@ -47,6 +48,8 @@ class Job:
     profile: Profile | None = None
     max_reply_bytes: int = MAX_REPLY_BYTES
     max_steps: int = 256
+    model: str | None = None
+    fallbacks: tuple[str, ...] = ()
     opened: Emitter | None = None
     closed: bool = False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -65,10 +66,18 @@ class ModelStep:
         try:
             deadline_ms = self._progress.job.turn.deadline_ms
             return await self._services.models.ask(
-                self._request, piece=self._piece, again=self._again, deadline_ms=deadline_ms
+                self._addressed(), piece=self._piece, again=self._again, deadline_ms=deadline_ms
             )
         finally:
             self._progress.model_us += (time.perf_counter_ns() - began_ns) // 1000
+
+    def _addressed(self) -> ModelRequest:
+        """Where the call names no model, those of the registration; its digest does not cover them."""
+        job, request = self._progress.job, self._request
+        model, fallbacks = request.model or job.model, request.fallbacks or job.fallbacks
+        if (model, fallbacks) == (request.model, request.fallbacks):
+            return request
+        return replace(request, model=model, fallbacks=tuple(name for name in fallbacks if name != model))
 
     def _piece(self, piece: ModelChunk) -> None:
         if self._show:
@@ -96,10 +105,12 @@ class ModelStep:
             result["chars"] = len(text)
         else:
             result["text"] = text
+        if done.model:
+            result["model"] = done.model
         if done.calls:
             result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in done.calls]
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
-        return ModelAnswer(text, done.finish, done.calls, usage)
+        return ModelAnswer(text, done.finish, done.calls, usage, done.model)
 
     def _replay(self, held: Step) -> ModelAnswer:
         result: dict[str, Any] = held.result if isinstance(held.result, dict) else {}
@@ -110,11 +121,12 @@ class ModelStep:
             self._progress.answer.grow(text)
             self._progress.answer.close(calls)
         self._progress.replayed(held.step)
-        return ModelAnswer(text, result.get("finish", "stop"), calls, held.usage)
+        return ModelAnswer(text, result.get("finish", "stop"), calls, held.usage, result.get("model", ""))
 
 
 def request_digest(request: ModelRequest, *, show: bool) -> str:
-    """32 hex digits over what the agent asked for: not over settings, ids or moments, which change between attempts."""
+    """32 hex digits over what the agent asked for: not over settings, fallbacks, ids or moments, which change between
+    attempts."""
     said = [_said(item) for item in request.messages]
     tools = [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools]
     asked = [request.system, request.model, request.temperature, request.max_tokens, tools, show, said]

@@ -1,4 +1,6 @@
-"""Running turns are limited: who has a slot, who waits for one. First come, first served; one turn a time each."""
+"""Running turns are limited: who has a slot, who waits for one, who is held back. First come, first served; one turn a
+time each.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,21 @@ class Seeker(Protocol):
 
     def slot_granted(self) -> None: ...
 
+    def held(self) -> bool: ...
+
 
 class Slots:
-    """`count` slots. After `close` none is granted any more; those who have one keep it."""
+    """`count` slots. After `close` none is granted any more; those who have one keep it. `gated`: seekers are asked
+    whether they are held back, each time a slot is there for them.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.free = count
         self.closed = False
+        self.gated = False
         self._queue: OrderedDict[str, Seeker] = OrderedDict()
+        self._held: OrderedDict[str, Seeker] = OrderedDict()
         self._holders: set[str] = set()
         self._all_free = asyncio.Event()
 
@@ -32,12 +40,24 @@ class Slots:
         """How many sessions wait."""
         return len(self._queue)
 
+    @property
+    def held(self) -> int:
+        """How many sessions are held back."""
+        return len(self._held)
+
     def want(self, seeker: Seeker) -> None:
         """Grant one now (by a call back, before this returns) or queue."""
         if self.free > 0 and not self.closed:
             self._grant(seeker)
         else:
             self._queue[seeker.key] = seeker
+
+    def offer(self, *, gated: bool) -> None:
+        """What holds seekers back has changed: ask them again, the oldest first."""
+        self.gated = gated
+        waiting, self._queue, self._held = self._queue, self._held, OrderedDict()
+        self._queue.update(waiting)
+        self._next()
 
     def give_back(self, key: str) -> None:
         """The session has no use for its slot, or for its place in the queue."""
@@ -47,8 +67,8 @@ class Slots:
             self._next()
             if self.closed and not self._holders:
                 self._all_free.set()
-        else:
-            self._queue.pop(key, None)
+        elif self._queue.pop(key, None) is None:
+            self._held.pop(key, None)
 
     def close(self) -> None:
         """Grant no more: the worker drains."""
@@ -66,6 +86,9 @@ class Slots:
             self._grant(seeker)
 
     def _grant(self, seeker: Seeker) -> None:
+        if self.gated and seeker.held():
+            self._held[seeker.key] = seeker
+            return
         self.free -= 1
         self._holders.add(seeker.key)
         seeker.slot_granted()

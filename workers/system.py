@@ -28,6 +28,7 @@ from workers.builder import Builder
 from workers.effects import Trigger
 from workers.emitter import CallLater
 from workers.executor import Executor
+from workers.gate import Gate
 from workers.holdings import Rules, Terms
 from workers.logs import TurnLog
 from workers.metrics import WorkerMetrics
@@ -88,6 +89,10 @@ class ActorSystem:
         self.snapshot_bytes = settings.worker_snapshot_bytes
         self.metrics = WorkerMetrics(self._gauges)
         self.slots = Slots(settings.worker_slots)
+        models = parts.executor.services.models
+        self.gate: Gate | None = None
+        if models is not None:
+            self.gate = Gate(models, parts.registry, self.slots, self.metrics, clock_ms=parts.clock_ms)
         self.commit = GroupCommit(parts.store.journal, sizes=self.metrics.bulk.observe)
         self.snapshots = SnapshotWriter(
             parts.store.snapshots, spawn=self.spawn, count=lambda written: self.metrics.count("snapshots", by=written)
@@ -277,6 +282,7 @@ class ActorSystem:
             "lag": self.lag,
             "pool_sessions": len(self.pool),
             "pool_bytes": self.pool.bytes,
+            **(self.gate.gauges() if self.gate is not None else {}),
         }
 
     lag: float = 0.0

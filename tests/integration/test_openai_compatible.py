@@ -235,7 +235,7 @@ async def test_a_cut_after_the_finish_costs_only_the_usage(provided: Serve) -> N
     head = SSE + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = delta("all") + STOP
     model, _ = await provided(head + b"%x\r\n%s\r\n" % (len(body), body))
-    assert await answer(model) == ("all", ModelDone("stop"))
+    assert await answer(model) == ("all", ModelDone("stop", model="m"))
 
 
 async def test_a_connection_is_used_again_and_one_that_was_closed_is_not(provided: Serve) -> None:

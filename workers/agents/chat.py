@@ -47,7 +47,7 @@ class Chat:
         return params
 
 
-def spec(instructions: str = INSTRUCTIONS, *, model: str | None = None) -> AgentSpec:
+def spec(instructions: str = INSTRUCTIONS, *, model: str | None = None, fallbacks: tuple[str, ...] = ()) -> AgentSpec:
     """How `chat` is registered."""
     built = Chat(instructions, model=model)
 
@@ -55,7 +55,13 @@ def spec(instructions: str = INSTRUCTIONS, *, model: str | None = None) -> Agent
         return built
 
     return AgentSpec(
-        name="chat", version="1", build=build, description="One model call over the history", options=_OPTIONS
+        name="chat",
+        version="1",
+        build=build,
+        description="One model call over the history",
+        options=_OPTIONS,
+        model=model,
+        fallbacks=fallbacks,
     )
 
 

@@ -24,7 +24,9 @@ def spec() -> AgentSpec:
     async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
         return built
 
-    return AgentSpec(name="echo", version="1", build=build, description="Answers with its input; no model")
+    return AgentSpec(
+        name="echo", version="1", build=build, description="Answers with its input; no model", uses_model=False
+    )
 
 
 def _note(part: Part) -> str:

@@ -20,12 +20,15 @@ _FINISH: dict[str, Finish] = {
 
 
 class Deltas:
-    """One answer while it comes in. `finished`: the model said that it is done; `ended`: nothing follows at all."""
+    """One answer while it comes in. `finished`: the model said that it is done; `ended`: nothing follows at all;
+    `pieces`: how many pieces of tool calls have come, which nobody is shown before the end.
+    """
 
-    __slots__ = ("_calls", "_finish", "_half", "_model", "_odd", "_reasoning", "_text", "_usage", "ended")
+    __slots__ = ("_calls", "_finish", "_half", "_model", "_odd", "_reasoning", "_text", "_usage", "ended", "pieces")
 
     def __init__(self, model: str) -> None:
         self.ended = False
+        self.pieces = 0
         self._model = model
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -76,7 +79,7 @@ class Deltas:
     def done(self) -> ModelDone:
         """How the answer ended."""
         calls = tuple(call.whole(index) for index, call in sorted(self._calls.items()))
-        return ModelDone(_FINISH.get(self._finish or "", "stop"), self._counted(), calls)
+        return ModelDone(_FINISH.get(self._finish or "", "stop"), self._counted(), calls, self._model)
 
     def _add(self, whole: dict[str, Any]) -> None:
         """Everything but a plain piece of text: the first and last events, reasoning, calls, usage, errors."""
@@ -99,6 +102,7 @@ class Deltas:
             calls = delta.get("tool_calls")
             for place, call in enumerate(calls if isinstance(calls, list) else ()):
                 if isinstance(call, dict):
+                    self.pieces += 1
                     self._calls.setdefault(_whole_number(call.get("index"), place), _Call()).grow(call)
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:

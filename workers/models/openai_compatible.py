@@ -18,10 +18,17 @@ from schemas.errors import RetryableError, TerminalError
 from schemas.settings import ModelSettings
 from workers.models.failures import Failure, retry_after_s
 from workers.models.openai_messages import body_of
-from workers.models.port import ModelMisconfigured, ModelRefused, ModelRequest, ModelUnavailable, Timeouts
+from workers.models.port import (
+    ModelMisconfigured,
+    ModelRefused,
+    ModelRequest,
+    ModelTimedOut,
+    ModelUnavailable,
+    Timeouts,
+)
 from workers.models.pump import Pump
 from workers.models.reading import Answer, Exchange
-from workers.models.wire import Broken
+from workers.models.wire import Broken, NotConnected
 from workers.models.wires import Reply, Wires
 
 _PATH = "/chat/completions"
@@ -42,12 +49,7 @@ class OpenAICompatibleModel:
         self.url = settings.model_url
         self.model = settings.model
         self.coalesce_s = settings.model_coalesce_ms / 1000
-        self.timeouts = Timeouts(
-            connect_s=settings.model_connect_timeout_s,
-            first_token_s=settings.model_first_token_timeout_s,
-            idle_s=settings.model_idle_timeout_s,
-            total_s=settings.model_total_timeout_s,
-        )
+        self.timeouts = Timeouts.of(settings)
         self.with_usage = True
         self.client = openai.AsyncOpenAI(
             api_key=settings.model_key.strip() or "none",
@@ -93,7 +95,7 @@ class OpenAICompatibleModel:
                     raise
             exchange = await self._sent(body_of(request, model, with_usage=False), names, limits)
         except (openai.OpenAIError, Broken) as error:
-            raise _typed(error) from error
+            raise _typed(error, limits) from error
         self.with_usage = False
         return exchange
 
@@ -112,12 +114,12 @@ class OpenAICompatibleModel:
         return await self._by_library(body, names, limits)
 
     async def _by_library(self, body: bytes, names: Mapping[str, str], limits: Timeouts) -> Exchange:
-        """Through proxies and redirects, and for bodies that are compressed; costs more."""
+        """Through proxies and redirects, and for compressed bodies; costs more. What it reads, Answer limits."""
         response: object = await self.client.post(
             _PATH,
             cast_to=httpx2.Response,
             content=body,
-            options={"headers": dict(names), "timeout": httpx2.Timeout(limits.first_token_s, connect=limits.connect_s)},
+            options={"headers": dict(names), "timeout": httpx2.Timeout(None, connect=limits.connect_s)},
             stream=True,
             stream_cls=openai.AsyncStream[object],
         )
@@ -174,7 +176,7 @@ def _about_usage(error: openai.APIStatusError) -> bool:
     return any(word in f"{error.message} {error.body}" for word in ("stream_options", "include_usage"))
 
 
-def _typed(error: openai.OpenAIError | Broken) -> RetryableError | TerminalError:
+def _typed(error: openai.OpenAIError | Broken, limits: Timeouts) -> RetryableError | TerminalError:
     """The error of ours that it is."""
     if isinstance(error, openai.APIStatusError):
         body = error.body
@@ -183,4 +185,6 @@ def _typed(error: openai.OpenAIError | Broken) -> RetryableError | TerminalError
         text = f"the provider answered {error.status_code}: {said or error.message}"
         return Failure(text, error.status_code, after_s, error.code or error.type or "").typed()
     cause = error.__cause__ or error
+    if isinstance(cause, NotConnected | httpx2.ConnectTimeout):
+        return ModelTimedOut("connect", limits.connect_s)
     return ModelUnavailable(f"the provider cannot be reached: {str(cause) or type(cause).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 from pydantic import JsonValue
 
@@ -13,6 +13,9 @@ from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import Finish, Usage
 from schemas.history import HistoryItem, ToolCall
+from schemas.settings import ModelSettings
+
+Limit = Literal["connect", "first_token", "idle", "total"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,16 @@ class Timeouts:
     first_token_s: float = 60.0
     idle_s: float = 30.0
     total_s: float = 300.0
+
+    @classmethod
+    def of(cls, settings: ModelSettings) -> Timeouts:
+        """As the settings say."""
+        return cls(
+            connect_s=settings.model_connect_timeout_s,
+            first_token_s=settings.model_first_token_timeout_s,
+            idle_s=settings.model_idle_timeout_s,
+            total_s=settings.model_total_timeout_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,7 @@ class ModelRequest:
     """One call: what was said, in order, and for whom.
 
     `model`, `timeouts` None: the adapter's own. `system` goes before the messages.
+    `fallbacks`: models to ask in order when this one is given up; they are the caller's affair, an adapter's never.
     `session` and `turn` go along as headers `x-fleet-session` and `x-fleet-turn`, never as a user of the provider.
     """
 
@@ -50,6 +64,7 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     tools: tuple[ToolSpec, ...] = ()
+    fallbacks: tuple[str, ...] = ()
     timeouts: Timeouts | None = None
 
 
@@ -63,11 +78,15 @@ class ModelChunk:
 
 @dataclass(frozen=True, slots=True)
 class ModelDone:
-    """The end, once, as the last piece. `usage` None: the provider told none. `calls`: with the provider's call ids."""
+    """The end, once, as the last piece. `usage` None: the provider told none. `calls`: with the provider's call ids.
+
+    `model`: who answered, by the name that it was asked by.
+    """
 
     finish: Finish = "stop"
     usage: Usage | None = None
     calls: tuple[ToolCall, ...] = ()
+    model: str = ""
 
 
 ModelPiece = ModelChunk | ModelDone
@@ -102,6 +121,21 @@ class ModelUnavailable(RetryableError):
 
     def __init__(self, text: str, *, after_s: float | None = None) -> None:
         super().__init__(text, code=Code.MODEL_ERROR, after_s=after_s)
+
+
+class ModelTimedOut(ModelUnavailable):
+    """A limit of one call passed. `limit`: which of the four, as the settings name them."""
+
+    _TEXTS: ClassVar[dict[Limit, str]] = {
+        "connect": "no connection to the model within {:g} s",
+        "first_token": "the model said nothing within {:g} s",
+        "idle": "the model said nothing more for {:g} s",
+        "total": "the model did not end within {:g} s",
+    }
+
+    def __init__(self, limit: Limit, after_s: float) -> None:
+        super().__init__(f"{self._TEXTS[limit].format(after_s)} (time-out: {limit})")
+        self.limit = limit
 
 
 class ModelRefused(TerminalError):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from schemas.errors import RetryableError
 from workers.models.deltas import Deltas
-from workers.models.port import ModelPiece, ModelUnavailable, Timeouts
+from workers.models.port import ModelPiece, ModelTimedOut, ModelUnavailable, Timeouts
 from workers.models.sse import Events, EventTooLarge
 from workers.models.wire import Broken
 
@@ -32,6 +32,7 @@ class Answer:
     """One call: a context manager, and the iterator of its pieces. `ask` sends the request, once."""
 
     __slots__ = (
+        "_alive_s",
         "_ask",
         "_begun",
         "_clock",
@@ -57,6 +58,7 @@ class Answer:
         self._clock = asyncio.get_running_loop().time
         self._end_s = self._clock() + limits.total_s
         self._first_s = self._clock() + limits.first_token_s
+        self._alive_s = self._clock()
         self._exchange: Exchange | None = None
         self._begun = False
         self._eof = False
@@ -92,7 +94,8 @@ class Answer:
             raise ModelUnavailable(f"the provider sent {error}") from None
 
     async def _next(self) -> ModelPiece:
-        deltas = self._deltas
+        deltas, pieces = self._deltas, self._deltas.pieces
+        self._alive_s = self._clock()
         while not deltas.ended and not self._eof:
             if self._begun and not deltas.finished:
                 await self._gather()
@@ -100,6 +103,8 @@ class Answer:
             if chunk := deltas.take():
                 self._begun = True
                 return chunk
+            if deltas.pieces != pieces:
+                pieces, self._begun, self._alive_s = deltas.pieces, True, self._clock()
         return self._last()
 
     async def _gather(self) -> None:
@@ -117,11 +122,11 @@ class Answer:
         self._deltas.add(self._events.feed(data) if data else self._events.end())
 
     def _due_s(self) -> float:
-        """When the next piece must be here."""
+        """When the next piece must be here. What a server sends to keep a connection alive is none."""
         if not self._begun:
             return self._first_s
         idle_s = self._limits.idle_s
-        return self._clock() + (min(idle_s, _AFTER_FINISH_S) if self._deltas.finished else idle_s)
+        return self._clock() + min(idle_s, _AFTER_FINISH_S) if self._deltas.finished else self._alive_s + idle_s
 
     def _last(self) -> ModelPiece:
         """The stream is over: what is left, then the end."""
@@ -139,10 +144,10 @@ class Answer:
         self._eof = True
         return self._last()
 
-    def _late(self) -> ModelUnavailable:
+    def _late(self) -> ModelTimedOut:
         limits = self._limits
         if self._clock() >= self._end_s:
-            return ModelUnavailable(f"the model did not end within {limits.total_s:g} s")
+            return ModelTimedOut("total", limits.total_s)
         if not self._begun:
-            return ModelUnavailable(f"the model said nothing within {limits.first_token_s:g} s")
-        return ModelUnavailable(f"the model said nothing more for {limits.idle_s:g} s")
+            return ModelTimedOut("first_token", limits.first_token_s)
+        return ModelTimedOut("idle", limits.idle_s)

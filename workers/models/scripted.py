@@ -10,7 +10,16 @@ from types import TracebackType
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import Finish, Usage
 from schemas.history import ToolCall
-from workers.models.port import ModelChunk, ModelDone, ModelPiece, ModelRequest, ModelUnavailable, Timeouts
+from workers.models.port import (
+    Limit,
+    ModelChunk,
+    ModelDone,
+    ModelPiece,
+    ModelRequest,
+    ModelTimedOut,
+    ModelUnavailable,
+    Timeouts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +124,11 @@ class ScriptedAnswer:
         stop = len(tokens) if script.cut_after is None else min(script.cut_after, len(tokens))
         while call.given < stop:
             due_s = began_s + script.first_s + call.given * script.pace_s
-            await _until(due_s, min(end_s, clock() + _patience_s(limits, call.given)))
+            which, patience_s = _patience(limits, call.given)
+            await _until(due_s, end_s, limits.total_s, which, patience_s)
             taken = 1
             if call.given:
-                await _until(clock() + self._model.coalesce_s, end_s)
+                await _until(clock() + self._model.coalesce_s, end_s, limits.total_s, "total", limits.total_s)
                 taken = _arrived(clock() - began_s - script.first_s, script.pace_s)
             new = tokens[call.given : min(max(call.given + 1, taken), stop)]
             call.given += len(new)
@@ -126,28 +136,35 @@ class ScriptedAnswer:
         if script.cut_after is not None:
             raise script.error or ModelUnavailable("the script cut the stream")
         call.whole = True
-        yield ModelDone(script.finish, self._usage(script), script.calls)
+        yield ModelDone(script.finish, self._usage(script), script.calls, self._name)
+
+    @property
+    def _name(self) -> str:
+        return self._request.model or "scripted"
 
     def _usage(self, script: Script) -> Usage | None:
         if not script.usage:
             return None
         said = sum(len(item.text.split()) for item in self._request.messages)
         made = len(script.tokens) + len(script.reasoning)
-        return Usage(model=self._request.model or "scripted", input_tokens=said, output_tokens=made)
+        return Usage(model=self._name, input_tokens=said, output_tokens=made)
 
 
-async def _until(moment_s: float, limit_s: float) -> None:
-    """Wait on the loop's clock. Raises ModelUnavailable where the limit comes first."""
+async def _until(moment_s: float, end_s: float, total_s: float, which: Limit, patience_s: float) -> None:
+    """Wait on the loop's clock. Raises ModelTimedOut where a limit comes first: of this wait, or of the whole call."""
     clock = asyncio.get_running_loop().time
+    limit_s = clock() + patience_s
+    if end_s <= limit_s:
+        limit_s, which, patience_s = end_s, "total", total_s
     late = moment_s > limit_s
     if (wait_s := min(moment_s, limit_s) - clock()) > 0:
         await asyncio.sleep(wait_s)
     if late:
-        raise ModelUnavailable("the model said nothing in time")
+        raise ModelTimedOut(which, patience_s)
 
 
-def _patience_s(limits: Timeouts, given: int) -> float:
-    return limits.idle_s if given else limits.first_token_s
+def _patience(limits: Timeouts, given: int) -> tuple[Limit, float]:
+    return ("idle", limits.idle_s) if given else ("first_token", limits.first_token_s)
 
 
 def _arrived(passed_s: float, pace_s: float) -> int:

@@ -18,6 +18,14 @@ class Broken(Exception):
     """The connection failed, or what came over it is no HTTP."""
 
 
+class NotConnected(Broken):
+    """No connection within the limit. `after_s`: the limit."""
+
+    def __init__(self, text: str, after_s: float) -> None:
+        super().__init__(text)
+        self.after_s = after_s
+
+
 class Wire(asyncio.Protocol):
     """One connection, one exchange at a time."""
 

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from workers.models.wire import Broken, Wire
+from workers.models.wire import Broken, NotConnected, Wire
 
 # Below the 5 s after which common servers close an idle connection: a request must not meet the closing one.
 KEEP_ALIVE_S = 4.0
@@ -76,7 +76,7 @@ class Wires:
             async with asyncio.timeout(limit_s):
                 _, wire = await loop.create_connection(Wire, self._host, self._port, ssl=self._context)
         except TimeoutError:
-            raise Broken(f"no connection to {self._host}:{self._port} within {limit_s:g} s") from None
+            raise NotConnected(f"no connection to {self._host}:{self._port} in time", limit_s) from None
         except OSError as error:
             raise Broken(f"no connection to {self._host}:{self._port}: {error}") from error
         return wire

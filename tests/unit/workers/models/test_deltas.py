@@ -33,7 +33,7 @@ def test_deltas_are_joined_until_they_are_taken() -> None:
     assert deltas.take() == ModelChunk("Hello ")
     assert deltas.take() is None
     deltas.add([said("you"), event(finish="stop"), b"[DONE]"])
-    assert (deltas.take(), deltas.ended, deltas.done()) == (ModelChunk("you"), True, ModelDone("stop"))
+    assert (deltas.take(), deltas.ended, deltas.done()) == (ModelChunk("you"), True, ModelDone("stop", model="m"))
 
 
 def test_reasoning_is_kept_apart() -> None:
@@ -45,7 +45,7 @@ def test_reasoning_is_kept_apart() -> None:
 def test_text_beside_a_finish_or_a_usage_is_not_lost() -> None:
     deltas = reading(event({"content": "a"}, finish="length"), event({"content": "b"}, usage={"prompt_tokens": 3}))
     assert deltas.take() == ModelChunk("ab")
-    assert deltas.done() == ModelDone("length", Usage(model="m", input_tokens=3, output_tokens=0))
+    assert deltas.done() == ModelDone("length", Usage(model="m", input_tokens=3, output_tokens=0), model="m")
 
 
 def test_usage_comes_with_its_details_and_without_choices() -> None:
@@ -126,7 +126,7 @@ def test_tool_calls_are_put_together() -> None:
         ToolCall(call="c1", name="find", arguments={"q": "x"}),
         ToolCall(call="c2", name="say", arguments_text="oops"),
     )
-    assert deltas.done() == ModelDone("stop", None, calls)
+    assert deltas.done() == ModelDone("stop", None, calls, "m")
     assert deltas.take() is None
 
 

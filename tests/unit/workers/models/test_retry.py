@@ -26,7 +26,7 @@ class Desk:
         self.told: list[str] = []
         self.caller = ModelCaller(
             self.model,
-            ModelSettings(model_attempts=attempts),
+            ModelSettings(model_attempts=attempts, model_retry_floor=100, model_breaker_failures=100),
             clock_ms=lambda: self.now_ms,
             sleep=self.sleep,
             chance=lambda: chance,
