@@ -141,8 +141,8 @@ class Context:
         call: str | None = None,
     ) -> Any:
         """Call a tool as `function(**arguments)`; a step that its user sees. `call`: the model's id of the call, if it
-        asked for it. `arguments` None: the model's were no JSON object. That, and what the tool raises, ends the turn with
-        `tool_error` unless it is typed or you catch it.
+        asked for it. `arguments` None: the model's were no JSON object. That, and what the tool raises, ends the turn
+        with `tool_error` unless it is typed or you catch it.
         """
         if not isinstance(arguments, Mapping):
             raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: its arguments are no JSON object")

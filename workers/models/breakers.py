@@ -35,6 +35,9 @@ class Breakers:
             )
         return breaker
 
+    def __len__(self) -> int:
+        return len(self._of)
+
     def watch(self, changed: Callable[[Breaker], None]) -> None:
         """Have `changed` told when one lets calls in that it did not before, or the other way."""
         self._watchers.append(changed)

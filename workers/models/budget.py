@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+# Ten tenths are one.
+_ONE = 1.0 - 1e-9
+
 
 class RetryBudget:
     """Every first attempt that succeeds earns `share` of a retry, which fades within about `window_s`: so at most
@@ -40,10 +43,10 @@ class RetryBudget:
     def take(self) -> bool:
         """Spend one retry; False: the budget is empty."""
         self._pass_time()
-        if self._earned >= 1.0:
-            self._earned -= 1.0
-        elif self._earned + self._spare >= 1.0:
-            self._spare -= 1.0 - self._earned
+        if self._earned >= _ONE:
+            self._earned = max(self._earned - 1.0, 0.0)
+        elif self._earned + self._spare >= _ONE:
+            self._spare = max(self._spare + self._earned - 1.0, 0.0)
             self._earned = 0.0
         else:
             return False
