@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Protocol, cast
 
@@ -24,6 +25,7 @@ from workers.models.port import (
     ModelRateLimited,
     ModelRefused,
     ModelRequest,
+    ModelTimedOut,
     ModelUnavailable,
     Timeouts,
 )
@@ -152,6 +154,13 @@ async def idle(world: World, within_s: float = 0.2) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_the_answer_names_the_model_that_was_asked(world: World) -> None:
+    world.script(Answer(tokens=2, first_ms=0))
+    _, done = await whole(world, replace(request(), model="another"))
+    assert done.usage is not None
+    assert (done.model, done.usage.model) == ("another", "another")
+
+
 async def test_an_answer_is_whole_and_ends_once_with_its_usage(world: World) -> None:
     world.script(Answer(tokens=40, rate=2000, first_ms=1))
     chunks, done = await whole(world, request())
@@ -258,8 +267,10 @@ async def test_an_error_of_the_reader_ends_the_providers_work(world: World) -> N
 async def test_a_model_that_is_too_slow_is_given_up(world: World, limits: dict[str, Any], answer: Answer) -> None:
     world.script(answer)
     async with asyncio.timeout(1.0):
-        with pytest.raises(ModelUnavailable):
+        with pytest.raises(ModelTimedOut) as caught:
             await whole(world, request(**limits))
+    assert {f"{caught.value.limit}_s"} == set(limits)
+    assert f"time-out: {caught.value.limit}" in str(caught.value)
     await idle(world)
 
 
