@@ -22,7 +22,7 @@ from workers.system import ActorSystem, Parts
 _log = logging.getLogger("fleet.worker")
 _COMMIT_S = 0.05
 _LIST_S = 1.0
-_LOOK_S = 2.0
+_LOOK_S = 1.0
 
 
 class Worker:
@@ -169,6 +169,8 @@ class Worker:
         self.system.lag = float(sum((await self._consumer.lag()).values()))
         self.system.pool.evict()
         self.system.metrics.settle()
+        if self.system.slots.held:  # some may be out of time
+            self.system.slots.offer(gated=self.system.slots.gated)
         try:
             self.writable = await self._store.ping()
         except StoreUnavailable:

@@ -584,3 +584,75 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "tool",
     }
     assert Progress.__slots__  # and it has no __dict__ to reach in by accident
+
+
+BUSY = ModelRateLimited("429")
+
+
+def models_of(stage: Stage) -> list[str | None]:
+    return [request.model for request in stage.model.requests]
+
+
+async def test_a_fallback_of_the_registration_answers_and_the_step_names_it() -> None:
+    seen: list[str] = []
+
+    async def agent(turn: AgentTurn, ctx: Context) -> None:
+        seen.append((await ctx.model()).model)
+
+    stage = Stage(
+        agent, Told([BUSY], ["Hel", ModelUnavailable("cut")], ["Hello", ModelDone(model="b")]), model_attempts=1
+    )
+    stage.job.model, stage.job.fallbacks = "a", ("a", "x", "b")
+    result = await stage.play()
+    assert models_of(stage) == ["a", "x", "b"]
+    assert (result.text, stage.shown, seen) == ("Hello", "Hello", ["b"])
+    assert stage.link.steps[0].result == {"finish": "stop", "chars": 5, "model": "b"}
+
+
+async def test_a_call_may_name_its_own_model_and_fallbacks() -> None:
+    async def agent(turn: AgentTurn, ctx: Context) -> None:
+        await ctx.model(model="big", fallbacks=("small",))
+
+    stage = Stage(agent, Told([BUSY], ["ok"]), model_attempts=1)
+    stage.job.model, stage.job.fallbacks = "a", ("b",)
+    await stage.play()
+    assert models_of(stage) == ["big", "small"]
+
+
+async def test_the_digest_of_a_step_does_not_change_with_model_and_fallbacks_of_the_registration() -> None:
+    plain, fallen = Stage(_chat, Told(["ok"])), Stage(_chat, Told([BUSY], ["ok"]), model_attempts=1)
+    fallen.job.model, fallen.job.fallbacks = "a", ("b",)
+    await plain.play()
+    await fallen.play()
+    assert plain.link.steps[0].digest == fallen.link.steps[0].digest
+
+
+async def test_a_replay_names_the_model_that_answered_and_asks_none() -> None:
+    seen: list[str] = []
+
+    async def agent(turn: AgentTurn, ctx: Context) -> None:
+        seen.append((await ctx.model()).model)
+
+    first = Stage(agent, Told(["Hello", ModelDone(model="b")]))
+    await first.play()
+    again = Stage(agent, Told(["never"]), attempt=2, steps=first.link.steps)
+    again.job.fallbacks = ("c",)
+    assert (await again.play()).text == "Hello"
+    assert (seen, models_of(again)) == (["b", "b"], [])
+
+
+async def test_bad_arguments_of_a_tool_end_the_turn_typed_and_at_once() -> None:
+    calls: list[object] = []
+
+    def look(at: int) -> int:
+        calls.append(at)
+        return at
+
+    for arguments in (None, {"wrong": 1}, {}):
+
+        async def agent(turn: AgentTurn, ctx: Context, given: Any = arguments) -> None:
+            await ctx.tool("look", look, given)
+
+        result = await Stage(agent).play()
+        assert (result.outcome, result.code, result.retries) == ("failed", Code.TOOL_ERROR, 0)
+    assert calls == []
