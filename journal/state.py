@@ -39,7 +39,8 @@ class FoldError(Exception):
 
 class OpenTurn(NamedTuple):
     """The turn that has begun and is not over. `version`: of its latest CLAIM; `progress`: something durable happened
-    since that CLAIM (a step, a suspension, a release), so that the next CLAIM counts as a first try again."""
+    since that CLAIM (a step, a suspension), so that the next CLAIM counts as a first try again. `tries`: a RELEASE
+    takes its own attempt out of the count, and no other."""
 
     turn: str
     attempt: int
@@ -311,7 +312,7 @@ def _next_state(
 
 def _release(state: State, version: int, entry: Release) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "RELEASE")
-    return state._replace(open=now._replace(progress=True))
+    return state._replace(open=now._replace(tries=max(now.tries - 1, 0)))
 
 
 def _close(state: State, version: int, entry: Close) -> State:

@@ -111,7 +111,7 @@ class Admission(Holdings):
         mail, verdict, text, op = self._settles[0]
         if state.ended(mail.id) is not None:
             self._settles.popleft()
-            self._republish(mail.id, out)
+            self._over_before(mail.id, op, out, now_ms)
             return True
         op_id = op.record.control.op if op is not None else None
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:

@@ -114,11 +114,6 @@ class Commands(Admission):
         self._cancels.append(self._ops.popleft())
         return self._ask(Append(state.version + 1, entry), out)
 
-    def _too_late(self, op: Op, turn: str, out: list[Effect], now_ms: int) -> None:
-        """Over: answered with the outcome."""
-        self._republish(turn, out, frozenset((op.trigger.reply_to,)))
-        self._answer(op, "too_late", turn, out, now_ms)
-
     def _open(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         control = op.record.control
         assert control.kind == "open"

@@ -211,6 +211,17 @@ class Holdings:
         op.trigger.waits += 1
         self._reply(op, state, turn, out, now_ms)
 
+    def _too_late(self, op: Op, turn: str, out: list[Effect], now_ms: int) -> None:
+        """Over: answered with the outcome."""
+        self._republish(turn, out, frozenset((op.trigger.reply_to,)))
+        self._answer(op, "too_late", turn, out, now_ms)
+
+    def _over_before(self, turn: str, op: Op | None, out: list[Effect], now_ms: int) -> None:
+        """What waited to be settled turned out to be over: its frame goes out again, and `op` came too late."""
+        if op is not None:
+            self._answer(op, "too_late", turn, out, now_ms)
+        self._republish(turn, out)
+
     def _release(self, trigger: Trigger, out: list[Effect]) -> None:
         trigger.waits -= 1
         if trigger.waits <= 0:

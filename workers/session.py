@@ -106,7 +106,7 @@ class Session(Lifecycle):
         self.asked = None
         out: list[Effect] = []
         if self.state is not None and state.version != self.state.version:
-            self._overtaken(state, out)
+            self._overtaken(state, out, now_ms)
         self._fresh, self._late = not self._late, False
         return self._advance(out, now_ms)
 
@@ -147,7 +147,7 @@ class Session(Lifecycle):
         """Answers `Append`: somebody else wrote that version. `state` is read on, membership is proved."""
         self._take_append()
         out: list[Effect] = []
-        self._overtaken(state, out)
+        self._overtaken(state, out, now_ms)
         self._fresh = self._proof = False
         self._gave_up = None
         return self._advance(out, now_ms)
@@ -160,7 +160,8 @@ class Session(Lifecycle):
         if isinstance(entry, Finish):
             self._merge = False
         elif isinstance(entry, Settle):
-            self._republish(self._settles.popleft()[0].id, out)
+            mail, _, _, op = self._settles.popleft()
+            self._over_before(mail.id, op, out, now_ms)
         else:
             self._republish(self.mail.popleft().id, out)
         return self._advance(out, now_ms)
@@ -255,16 +256,22 @@ class Session(Lifecycle):
         if entry.op is not None and self._ops and self._ops[0].record.control.op == entry.op:
             self._closers.append(self._ops.popleft())
 
-    def _open_elsewhere(self, turn: str) -> None:
-        """Somebody else claimed a turn that waited here: it waits no more, it is taken over. What would have ended it
+    def _known_elsewhere(self, state: State, out: list[Effect], now_ms: int) -> None:
+        """Somebody else claimed or ended turns that wait here: they wait no more. What would have ended an open one
         unrun is void, but for a cancel: that goes on as one of an open turn."""
-        self.mail = deque(mail for mail in self.mail if mail.id != turn)
-        void = [item for item in self._settles if item[0].id == turn]
-        if void:
-            self._settles = deque(item for item in self._settles if item[0].id != turn)
-            self._ops.extendleft(op for *_, op in void if op is not None)
+        now = state.open.turn if state.open is not None else None
+        self.mail = deque(mail for mail in self.mail if mail.id != now and mail.id not in state.ended_turns)
+        settles, self._settles = self._settles, deque()
+        for item in settles:
+            turn, op = item[0].id, item[3]
+            if turn == now:
+                self._ops.extendleft((op,) if op is not None else ())
+            elif turn not in state.ended_turns:
+                self._settles.append(item)
+            elif op is not None:
+                self._answer(op, "too_late", turn, out, now_ms)
 
-    def _overtaken(self, state: State, out: list[Effect]) -> None:
+    def _overtaken(self, state: State, out: list[Effect], now_ms: int) -> None:
         """The journal went on without us: what runs here runs on only if it is still the open attempt."""
         before = self.state.open if self.state is not None else None
         self.state = state
@@ -279,9 +286,10 @@ class Session(Lifecycle):
         if self.running is None:
             self._ops.extendleft(reversed(self._cancels))
             self._cancels.clear()
-        if now is not None:
-            self._open_elsewhere(now.turn)
+        self._known_elsewhere(state, out, now_ms)
         waiting = {mail.id for mail in self.mail} | {item[0].id for item in self._settles}
-        for turn in list(self._held):
-            if turn not in waiting and turn not in self._publishing and (now is None or now.turn != turn):
+        gone = [turn for turn in self._held if turn not in waiting and turn not in self._publishing]
+        places = {turn: place for place, turn in enumerate(state.ended_turns)}
+        for turn in sorted(gone, key=lambda turn: places.get(turn, -1)):
+            if now is None or now.turn != turn:
                 self._republish(turn, out)

@@ -79,6 +79,20 @@ class Session:
     def open(self) -> Open:
         return Open(at_ms=self.at(), user=USER, agent="echo", agent_version="1", op=self.new("o"))
 
+    def step(self) -> Step:
+        now, at_ms = self.state.open, self.at()
+        assert now is not None
+        return Step(
+            at_ms=at_ms,
+            turn=now.turn,
+            attempt=now.attempt,
+            step=len(now.steps),
+            kind="model",
+            name="m",
+            digest="d",
+            text="hi",
+        )
+
     def finish(self, outcome: Outcome = "completed", *, claim: Claim | None = None, rollback: bool = False) -> Finish:
         now = self.state.open
         assert now is not None
@@ -169,12 +183,9 @@ class Session:
         now = self.state.open
         assert now is not None
         turn, attempt = now.turn, now.attempt
-        steps = len(now.steps)
         parked = self.state.parked
         found: list[Callable[[], Entry]] = [
-            lambda: Step(
-                at_ms=self.at(), turn=turn, attempt=attempt, step=steps, kind="model", name="m", digest="d", text="hi"
-            ),
+            self.step,
             self.finish,
             lambda: self.finish(rollback=True, outcome="cancelled"),
             self.claim,

@@ -56,10 +56,19 @@ def test_tries_count_in_a_row_and_progress_starts_them_again(session: Session) -
     assert session.state.open is not None
     assert (session.state.open.attempt, session.state.open.tries, session.state.open.progress) == (2, 2, False)
 
-    session.add(Release(at_ms=session.at(), turn=session.state.open.turn, attempt=2))
+    session.add(session.step())
     assert session.state.open.progress
     session.add(session.claim())
     assert (session.state.open.attempt, session.state.open.tries) == (3, 1)
+
+
+def test_a_release_takes_its_own_attempt_out_of_the_count(session: Session) -> None:
+    session.add(session.claim())
+    session.add(session.claim())
+    session.add(Release(at_ms=session.at(), turn="t2", attempt=2))
+    session.add(session.claim())
+    assert session.state.open is not None
+    assert (session.state.open.attempt, session.state.open.tries) == (3, 2)
 
 
 def test_the_entry_of_an_older_attempt_contradicts(session: Session) -> None:

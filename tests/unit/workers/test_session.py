@@ -538,6 +538,20 @@ class TestTakeOver:
         last.turn("t1", offset=0)
         assert last.started == [("t1", 6)]
 
+    def test_a_release_forgets_no_try_that_came_before(self) -> None:
+        log = Log()
+        for number in range(5):
+            desk = Desk(log)
+            desk.turn("t1", offset=0)
+            if number % 2:
+                release = desk.session.release_entry(desk.now_ms)
+                assert release is not None
+                log.insert(release)
+        last = Desk(log)
+        last.turn("t1", offset=0)
+        assert last.started == []
+        assert '"code":"poison"' in last.published[0][1]
+
     def test_a_cancel_of_an_open_turn_that_runs_nowhere_ends_it_without_a_run(self) -> None:
         log = Log()
         Desk(log).turn("t1")
@@ -675,8 +689,9 @@ class TestStaleOwner:
         return stale, other
 
     def answer_all(self, desk: Desk) -> None:
-        while desk.questions:
-            desk.answer()
+        while desk.questions or desk.unacked:
+            if desk.questions:
+                desk.answer()
             desk.acknowledge()
 
     def test_a_turn_that_somebody_else_claimed_is_not_settled_by_an_interrupt(self) -> None:
@@ -708,3 +723,33 @@ class TestStaleOwner:
         desk.turn("t2", if_busy="reject")
         desk.finish()
         assert desk.outcomes() == {"t1": "completed", "t2": "cancelled"}
+
+    def test_turns_that_somebody_else_ended_are_published_in_their_order_before_anything_later(self) -> None:
+        stale, other = self.stale()
+        other.finish("one")
+        other.turn("t2", offset=2)
+        other.finish("two")
+        other.turn("t3", offset=3)  # open: it is taken over
+        for offset, turn in enumerate(("t2", "t3"), 2):
+            stale.turn(turn, offset=offset)
+        stale.control(CancelControl(op="c1", tenant="default", user="u", turn="t2"), offset=9)
+        self.answer_all(stale)
+        stale.finish("three")
+        self.answer_all(stale)
+        assert list(stale.outcomes()) == ["t1", "t2", "t3"]
+        assert stale.acks == [("c1", "too_late")]
+        assert sorted(stale.marked) == [1, 2, 3, 9]
+
+    def test_a_cancel_of_a_waiting_copy_is_answered_although_the_state_has_forgotten_its_turn(self) -> None:
+        desk = Desk()
+        desk.turn("t1")
+        desk.finish()
+        desk.turn("t2")
+        assert desk.session.state is not None
+        desk.session.state = desk.session.state._replace(ended_turns={})
+        desk.turn("t1", offset=7)
+        desk.control(CancelControl(op="c1", tenant="default", user="u", turn="t1"), offset=9)
+        assert desk.acks == [("c1", "too_late")]
+        desk.finish()
+        assert desk.outcomes() == {"t1": "completed", "t2": "completed"}
+        assert sorted(desk.marked) == [0, 1, 7, 9]
