@@ -63,6 +63,7 @@ class Holdings:
         "_fresh",
         "_gave_up",
         "_held",
+        "_indexed",
         "_late",
         "_merge",
         "_ops",
@@ -115,6 +116,7 @@ class Holdings:
         self._swept = False
         self._merge = True
         self._found: str | None = None
+        self._indexed: str | None = None
 
     @property
     def waiting(self) -> int:

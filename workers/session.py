@@ -15,6 +15,7 @@ from workers.effects import (
     Append,
     Effect,
     Load,
+    Look,
     Mail,
     Op,
     Trigger,
@@ -117,13 +118,16 @@ class Session(Lifecycle):
         return self._advance([], now_ms)
 
     def found(self, turn: str, known: bool, now_ms: int) -> list[Effect]:
-        """Answers `Find`."""
+        """Answers `Find`. What is known and not in a state that was read after that is over and forgotten."""
         self.asked = None
         out: list[Effect] = []
-        if known:
+        if not known:
+            self._found = turn
+        elif self._indexed == turn:
             self._too_late(self._ops.popleft(), turn, out, now_ms)
         else:
-            self._found = turn
+            self._indexed = turn
+            self._ask(Look(), out)
         return self._advance(out, now_ms)
 
     def wiped(self, now_ms: int) -> list[Effect]:

@@ -715,6 +715,18 @@ class TestStaleOwner:
         assert stale.acks == [("c1", "applied")]
         assert sorted(stale.marked) == [1, 9]
 
+    def test_a_cancel_of_a_turn_that_began_elsewhere_since_the_state_was_read_ends_it(self) -> None:
+        log = Log()
+        other, owner = Desk(log), Desk(log, auto=False)
+        other.turn("t1", offset=1)
+        other.turn("t2", offset=2)
+        owner.control(CancelControl(op="c1", tenant="default", user="u", turn="t2"), offset=9)
+        owner.answer()  # the state: t1 is open, t2 has not begun
+        other.finish()  # and begins
+        self.answer_all(owner)
+        assert owner.acks == [("c1", "applied")]
+        assert owner.outcomes()["t2"] == "cancelled"
+
     def test_a_cancel_that_was_held_holds_although_the_turn_would_be_rejected(self) -> None:
         desk = Desk()
         desk.turn("t1")
