@@ -134,6 +134,15 @@ def user_item(turn: OpenTurn) -> HistoryItem:
     return whole(message_id(turn.turn, 0), turn.turn, "user", parts, turn.began_ms)
 
 
+def steer_item(note: ControlNote, turn: str) -> HistoryItem:
+    """What `note` says to the running `turn`, as it joins the history."""
+    given = note.input
+    if given is None:
+        return said(message_id(note.op, 0), turn=turn, role="user", text=str(note.value), at_ms=note.at_ms)
+    parts: tuple[Part, ...] = (plain_text(given.text), *given.parts) if given.text else given.parts
+    return whole(message_id(note.turn, 0), turn, "user", parts, note.at_ms)
+
+
 def _turn_of(entry: Entry) -> str | None:
     return getattr(entry, "turn", None)
 
@@ -273,8 +282,9 @@ def _finish(state: State, version: int, entry: Finish) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "FINISH")
     said = entry.history if entry.rollback else (user_item(now), *entry.history)
     over = _remember(state.ended_turns, EndedTurn(entry.turn, entry.outcome, version, now.digest, now.position.offset))
-    for turn in entry.joined:
-        over = _remember(over, EndedTurn(turn=turn, outcome="completed", version=version, digest=""))
+    for note in now.joined if entry.joined else ():
+        if note.position is not None:
+            over = _remember(over, EndedTurn(note.turn, "completed", version, note.digest, note.position.offset))
     history = state.history.extended(said)
     claim = entry.claim
     if claim is None:

@@ -31,7 +31,7 @@ class CancelControl(_Control):
 
 
 class SteerControl(_Control):
-    """Say something to the running turn. Completed by a later issue; refused as `unsupported` until then."""
+    """Say something to the running turn: it joins it at its next step."""
 
     kind: Literal["steer"] = "steer"
     turn: TurnId

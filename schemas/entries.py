@@ -117,7 +117,9 @@ class Suspend(_Entry):
 
 
 class ControlNote(_Entry):
-    """A cancel, steer or decision, written down by the owner when it arrives. Introduces only a turn that steers."""
+    """A cancel, steer or decision, written down by the owner when it arrives. Introduces only a turn that steers: then
+    `op` is its id behind a `~`, and it has `input`, `digest` and `position`. `value`: the text of a steer without one.
+    """
 
     k: Literal["control"] = "control"
     op: str
@@ -127,6 +129,9 @@ class ControlNote(_Entry):
     user: str
     input: TurnInput | None = None
     value: JsonValue = None
+    digest: str = ""
+    position: Position | None = None
+    reply_to: str | None = None
 
     @property
     def introduces(self) -> str | None:
@@ -134,7 +139,7 @@ class ControlNote(_Entry):
 
     @property
     def op_id(self) -> str | None:
-        return self.op
+        return self.op if self.input is None else None
 
 
 class Park(_Entry):

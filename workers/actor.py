@@ -6,61 +6,32 @@ marked. Answers that come after the partition was lost (`dead`) are dropped.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from journal.port import Row, Verdict
 from journal.rows import row_of
-from journal.state import State
-from schemas.codes import Code
-from schemas.entries import Claim, Close, Entry, Finish, Open, Settle, Step
-from schemas.errors import Refusal
-from schemas.ids import split_key
+from schemas.entries import Claim, Close, Entry, Finish, Settle, Step
 from workers import effects as fx
-from workers.agent import Agent, SessionInfo
-from workers.emitter import Emitter, FrameIds
-from workers.executor import RunningTurn
-from workers.job import Job, TurnLost
 from workers.outbox import noted
 from workers.partition import Partition
-from workers.questions import Questions
-from workers.result import Result
+from workers.runs import Runs
 
 if TYPE_CHECKING:
     from workers.system import ActorSystem
 
-_QUANTUM_S = 0.05  # short turns of one session follow each other this long before its slot goes to whoever waits
 
+class Actor(Runs):
+    """Session, agent instance and mailbox."""
 
-class Actor(Questions):
-    """Session, agent instance and mailbox. Implements the executor's `TurnLink` and the slots' `Seeker`."""
-
-    __slots__ = (
-        "_append_row",
-        "_append_s",
-        "_claimed",
-        "_known_info",
-        "_pending",
-        "_run",
-        "_slot_s",
-        "_steps",
-        "_waited",
-        "listed_ms",
-    )
+    __slots__ = ("_append_row", "_append_s", "_pending", "_waited", "listed_ms")
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         super().__init__(key, partition, system)
         self.listed_ms = 0
-        self._run: RunningTurn | None = None
-        self._known_info: tuple[Open, SessionInfo] | None = None
-        self._claimed = 0
-        self._steps: deque[asyncio.Future[None]] = deque()
         self._append_row: Row | None = None
         self._pending: Entry | None = None
         self._append_s = 0.0
-        self._slot_s = 0.0
         self._waited = 0
 
     # ---- facts from outside
@@ -72,27 +43,6 @@ class Actor(Questions):
     def control(self, op: fx.Op) -> None:
         """A control record came."""
         self._tell(self.session.commanded(op, self._system.clock_ms()))
-
-    def slot_granted(self) -> None:
-        """Seeker: run now."""
-        if not self.dead:
-            self._slot_s = self._system.clock_s()
-            self._tell(self.session.granted(self._system.clock_ms()))
-
-    def held(self) -> bool:
-        """Seeker: wait until a model takes calls again."""
-        return self._system.gate is not None and self._system.gate.holds(self.session)
-
-    async def append_step(self, step: Step) -> None:
-        """TurnLink: returns once the step is durable. Raises TurnLost: also where another attempt, or another turn, is
-        the open one, for a STEP of this one would make the session unreadable."""
-        now = self.session.state.open if self.session.state is not None else None
-        if self.dead or self.session.ending or now is None or (now.turn, now.attempt) != (step.turn, step.attempt):
-            raise TurnLost
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._steps.append(durable)
-        self._tell(self.session.step(step, self._system.clock_ms()))
-        await durable
 
     def lost(self, release: bool) -> None:
         """The partition is somebody else's, or the worker stops: no frame, and no entry but RELEASE, best effort."""
@@ -111,6 +61,8 @@ class Actor(Questions):
         for order in orders:
             acts[type(order)](self, order)
         session = self.session
+        if self._landing is not None and not session.joining:
+            self._answer_landing()
         if (waiting := len(session.mail) + len(session.inbox)) != self._waited:
             self._system.waiting_changed(self.partition, waiting - self._waited)
             self._waited = waiting
@@ -183,145 +135,6 @@ class Actor(Questions):
         if system.turn_log.enabled:
             system.turn_log.ended(receipt, version=state.version + 1, finish_us=int(took_s * 1e6))
 
-    # ---- running
-
-    def _start(self, _: fx.Start) -> None:
-        """Build the agent where it is not warm, then run it."""
-        state = self._state()
-        assert state.open is not None
-        if self._system.turn_log.enabled:
-            session, turn = split_key(self.key)[1], state.open
-            self._system.turn_log.started(
-                session, turn.turn, attempt=turn.attempt, version=state.version, worker=self._system.worker
-            )
-        self._system.metrics.count("turns_started")
-        if state.open.attempt > 1:
-            self._system.metrics.count("takeovers")
-        if self._agent is None:
-            self._system.spawn(self._build(state), f"build {self.key}")
-        else:
-            self._execute(state, self._agent)
-
-    async def _build(self, state: State) -> None:
-        assert state.opened is not None
-        try:
-            spec = self._system.registry.get(state.opened.agent)
-            self._agent = await self._system.builder.build(spec, self._info(state))
-            self._spec = spec
-        except Refusal as refusal:
-            return self._unbuilt(state, refusal.code, refusal.text)
-        except Exception as error:  # noqa: BLE001 (whatever a builder raises ends the turn, typed)
-            return self._unbuilt(state, getattr(error, "code", Code.AGENT_ERROR), str(error))
-        if self._still(state):
-            self._execute(state, self._agent)
-        return None
-
-    def _unbuilt(self, state: State, code: Code, text: str) -> None:
-        if self._still(state):
-            self._ended(Result("failed", code=code, message=text[:500]))
-
-    def _still(self, state: State) -> bool:
-        """The turn for which a build was begun is still the one that runs here."""
-        now = self.session.state
-        if self.dead or self.session.ending or now is None or now.open is None or state.open is None:
-            return False
-        same = (now.open.turn, now.open.attempt) == (state.open.turn, state.open.attempt)
-        return same and self.session.running == now.open.turn
-
-    def _info(self, state: State) -> SessionInfo:
-        assert state.opened is not None
-        known = self._known_info
-        if known is None or known[0] is not state.opened:
-            tenant, session = split_key(self.key)
-            opened = state.opened
-            info = SessionInfo(tenant, session, opened.user, opened.agent, opened.agent_version)
-            known = self._known_info = (opened, info)
-        return known[1]
-
-    def _execute(self, state: State, agent: Agent) -> None:
-        assert state.open is not None
-        job = Job(self._info(state), state.open, state.history, agent, self._open_emitter, self)
-        spec = self._spec
-        if spec is not None:
-            job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
-            job.model, job.fallbacks = spec.model, spec.fallbacks
-        self._claimed = state.version
-        self._run = self._system.executor.start(job, self._ended)
-
-    def _open_emitter(self) -> Emitter:
-        """The frames of the attempt that runs."""
-        state = self._state()
-        assert state.open is not None
-        info = self._info(state)
-        ids = FrameIds(
-            tenant=info.tenant,
-            session=info.session,
-            turn=state.open.turn,
-            attempt=state.open.attempt,
-            agent=info.agent,
-            agent_version=info.agent_version,
-            worker=self._system.worker,
-            journal_version=self._claimed,
-        )
-        return Emitter(
-            ids,
-            self._emit,
-            clock_ms=self._system.clock_ms,
-            call_later=self._system.call_later,
-            delta_ms=self._system.delta_ms,
-        )
-
-    def _emit(self, raw: bytes) -> None:
-        """A provisional frame of the running turn."""
-        turn = self.session.running
-        if turn is not None and not self.dead:
-            self._system.outbox.frame(self.key, raw, self.session.destinations(turn))
-
-    def _ended(self, result: Result) -> None:
-        self._run = None
-        if self._steps:
-            self._fail_steps()
-        if not self.dead:
-            self.session.allow_merge(self._may_go_on())
-            self._tell(self.session.ended(result, self._system.clock_ms()))
-
-    def _may_go_on(self) -> bool:
-        """Whether this session's next turn may begin with the FINISH of this one: not while a snapshot is due or its
-        models take no calls, and not while others wait for a slot that we have held for long."""
-        system = self._system
-        if system.slots.closed or self._archive.near(system.snapshot_bytes):
-            return False
-        if system.slots.gated and self.held():
-            return False
-        return system.slots.waiting == 0 or system.clock_s() - self._slot_s < _QUANTUM_S
-
-    def _stop(self, order: fx.Stop) -> None:
-        if self._run is not None:
-            self._run.stop(order.by)
-        else:
-            self._ended(Result("cancelled", by=order.by))
-
-    def _show(self, _: fx.Show) -> None:
-        if self._run is not None:
-            turn = self._state().open
-            self._run.show("watch", len(turn.steps) - 1 if turn is not None else -1)
-
-    def _abandon(self, _: fx.Abandon) -> None:
-        self._drop_run()
-
-    def _drop_run(self) -> None:
-        run, self._run = self._run, None
-        if run is not None:
-            run.abandon()
-        self._fail_steps()
-
-    def _fail_steps(self) -> None:
-        while self._steps:
-            durable = self._steps.popleft()
-            if not durable.done():
-                durable.set_exception(TurnLost())
-                durable.exception()
-
     # ---- slots, publishing, marking
 
     def _want_slot(self, _: fx.WantSlot) -> None:
@@ -373,20 +186,21 @@ class Actor(Questions):
             self._system.snapshots.add(self.key, state, self._archive)
 
     _ACTS: ClassVar[dict[type, Callable[[Actor, Any], None]]] = {
-        fx.Load: Questions._load,
-        fx.Look: Questions._look,
-        fx.Prove: Questions._prove,
-        fx.Find: Questions._find,
+        fx.Load: Runs._load,
+        fx.Look: Runs._look,
+        fx.Prove: Runs._prove,
+        fx.Find: Runs._find,
         fx.Append: _append,
-        fx.Wipe: Questions._wipe,
-        fx.Start: _start,
-        fx.Stop: _stop,
-        fx.Show: _show,
-        fx.Abandon: _abandon,
+        fx.Wipe: Runs._wipe,
+        fx.Start: Runs._start,
+        fx.Stop: Runs._stop,
+        fx.Show: Runs._show,
+        fx.Steer: Runs._steer,
+        fx.Abandon: Runs._abandon,
         fx.WantSlot: _want_slot,
         fx.FreeSlot: _free_slot,
         fx.Publish: _publish,
-        fx.Republish: Questions._republish,
+        fx.Republish: Runs._republish,
         fx.Reply: _reply,
         fx.Acknowledge: _acknowledge,
         fx.Refuse: _refuse,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from journal.state import State
 from schemas.codes import Code
+from schemas.entries import ControlNote
 from schemas.frames import CancelledBy
 from workers import endings
 from workers.effects import (
@@ -16,6 +17,8 @@ from workers.effects import (
     Trigger,
 )
 from workers.holdings import Holdings
+
+STEERS_LIMIT = 32
 
 
 class Admission(Holdings):
@@ -46,7 +49,11 @@ class Admission(Holdings):
             self._wait(mail, trigger, state, out)
         elif seen and seen != mail.digest:
             self._refusals.append((mail, trigger, Code.CONFLICT, "this turn id is known with other content"))
-        elif (state.open is not None and state.open.turn == turn) or any(m.id == turn for m in self.mail):
+        elif (
+            (state.open is not None and state.open.turn == turn)
+            or any(m.id == turn for m in self.mail)
+            or self._joined(turn, state) is not None
+        ):
             self._hold(turn, trigger)
         else:
             self._hold(turn, trigger)
@@ -64,8 +71,16 @@ class Admission(Holdings):
             for item in self._settles:
                 if item[0].id == turn:
                     return item[0].digest
+        note = self._joined(turn, state)
+        if note is not None:
+            return note.digest
         ended = state.ended(turn)
         return ended.digest if ended is not None else None
+
+    def _joined(self, turn: str, state: State) -> ControlNote | None:
+        """What introduced `turn`, where it steers the open one."""
+        notes = state.open.joined if state.open is not None else ()
+        return next((note for note in notes if note.turn == turn and note.input is not None), None)
 
     def _wait(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect]) -> None:
         policy = mail.record.turn.if_busy or (state.opened.if_busy if state.opened else "enqueue")
@@ -79,7 +94,31 @@ class Admission(Holdings):
             return
         if busy and policy in {"interrupt", "rollback"}:
             self._interrupt("interrupt" if policy == "interrupt" else "rollback", out)
+        if policy == "steer" and self._may_join(mail, state):
+            self._joins.append(mail)
         self.mail.append(mail)
+
+    def _may_join(self, mail: Mail, state: State) -> bool:
+        """Whether there is a turn to join, with room, and nothing about this one asks for a run of its own."""
+        now, turn = state.open, mail.record.turn
+        if now is None or not self._steerable(state) or len(now.joined) + len(self._joins) >= STEERS_LIMIT:
+            return False
+        agent = state.opened.agent if state.opened is not None else None
+        return turn.agent in {None, agent} and not (turn.history or turn.options or turn.tools)
+
+    def _steerable(self, state: State) -> bool:
+        """Whether the turn that runs here still takes what its user says."""
+        if self.running is None or self._sealed or self._result is not None or self._stopping is not None:
+            return False
+        return state.open is not None
+
+    def _join_next(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The CONTROL that introduces a waiting turn as one that steers."""
+        mail = self._joins[0]
+        if not self._steerable(state) or state.ended(mail.id) is not None:
+            self._joins.clear()  # their places in the mailbox say what becomes of them
+            return True
+        return self._ask(Append(state.version + 1, endings.joins(self.key, mail, now_ms=now_ms)), out)
 
     def _interrupt(self, by: CancelledBy, out: list[Effect]) -> None:
         """End the running turn and every earlier waiting one, in order."""
@@ -88,6 +127,7 @@ class Admission(Holdings):
             out.append(Stop(by))
         self._settles.extend((mail, by, "", None) for mail in self.mail)
         self.mail.clear()
+        self._joins.clear()
 
     def _refuse_next(self, state: State, out: list[Effect]) -> bool:
         """ "No such session" is said only of a state that was read after the record came."""

@@ -75,6 +75,7 @@ class Answer:
         "_bytes",
         "_count",
         "_emitter",
+        "_first",
         "_items",
         "_max_bytes",
         "_open",
@@ -88,7 +89,8 @@ class Answer:
         self._turn = turn
         self._emitter = emitter
         self._max_bytes = max_bytes
-        self._items: list[_Message | _ToolAnswer] = []
+        self._items: list[_Message | _ToolAnswer | HistoryItem] = []
+        self._first = 0
         self._count = 0
         self._bytes = 0
         self._ahead = ""
@@ -163,6 +165,10 @@ class Answer:
             self._count += 1
             self._items.append(_ToolAnswer(message_id(self._turn, self._count), call, parts))
 
+    def heard(self, item: HistoryItem) -> None:
+        """What the user said meanwhile has its place here."""
+        self._items.append(item)
+
     def take(self) -> str:
         """The text since this was last asked, without a message that is still open: the next step makes it durable."""
         whole = self.text
@@ -193,17 +199,27 @@ class Answer:
         """The whole answer: `text`, or what was shown where it is None."""
         self._mend()
         self.in_step()
-        shown = self.text
+        if text and not self._first and not self.text:
+            self._begin(by_model=False).texts.append(self._fitting(text))  # its frame is the terminal one
+        else:
+            self._become(text)
+        return self.text
+
+    def pause(self, text: str | None) -> None:
+        """The agent has said `text` (None: what it has shown) and is run again: what it says then comes after this."""
+        self._mend()
+        self._become(text)
+        self._first = len(self._items)
+
+    def _become(self, text: str | None) -> None:
+        shown = "".join(["".join(item.texts) for item in self._items[self._first :] if isinstance(item, _Message)])
         if text is None or text == shown:
-            return shown
+            return
         text = self._fitting(text)
-        if not shown:
-            self._begin(by_model=False).texts.append(text)
-        elif text.startswith(shown):
+        if text.startswith(shown):
             self.say(text[len(shown) :])
         else:
             self._replace(text)
-        return text
 
     def items(self, at_ms: int, *, partial: bool) -> tuple[HistoryItem, ...]:
         """The messages as they are stored: no call without its result, nothing empty."""
@@ -212,8 +228,10 @@ class Answer:
         return tuple(item for item in made if item is not None)
 
     def _item(
-        self, item: _Message | _ToolAnswer, answered: set[str], at_ms: int, *, partial: bool
+        self, item: _Message | _ToolAnswer | HistoryItem, answered: set[str], at_ms: int, *, partial: bool
     ) -> HistoryItem | None:
+        if isinstance(item, HistoryItem):
+            return item
         if isinstance(item, _ToolAnswer):
             return HistoryItem(
                 id=item.id, turn=self._turn, role="tool", parts=item.parts, at_ms=at_ms, call=item.call, partial=partial
@@ -264,11 +282,11 @@ class Answer:
             self._emitter.reset("changed", self.step, self.text)
 
     def _replace(self, text: str) -> None:
-        for item in self._items:
+        for item in self._items[self._first :]:
             if isinstance(item, _Message):
                 item.texts.clear()
         self._begin(by_model=False).texts.append(text)
-        self._emitter.reset("replaced", self.step, text)
+        self._emitter.reset("replaced", self.step, self.text)
 
     def _fitting(self, text: str) -> str:
         return fitting(text, self._max_bytes)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from journal.state import State
-from schemas.control import CancelControl
+from schemas.control import CancelControl, SteerControl
 from schemas.entries import ControlNote, Open
 from schemas.errors import Refusal
 from schemas.frames import AckState
 from workers import endings
-from workers.admission import Admission
+from workers.admission import STEERS_LIMIT, Admission
 from workers.effects import (
     Append,
     Effect,
@@ -41,6 +43,8 @@ class Commands(Admission):
             return self._forget(op, state, out, now_ms)
         if kind == "watch":
             return self._watch(op, state, out, now_ms)
+        if kind == "steer":
+            return self._steer(op, state, out, now_ms)
         self._reply(self._ops.popleft(), "refused", getattr(control, "turn", None), out, now_ms)
         return True
 
@@ -78,9 +82,13 @@ class Commands(Admission):
             if not self._proof:
                 return self._ask(Prove(), out)
             return self._cancel_open(op, state, out, now_ms)
+        if self._joined(turn, state) is not None:
+            self._answer(self._ops.popleft(), "too_late", turn, out, now_ms)
+            return True
         mail = next((mail for mail in self.mail if mail.id == turn), None)
         if mail is not None:
             self.mail.remove(mail)
+            self._joins = deque(joining for joining in self._joins if joining is not mail)
             self._settles.append((mail, "user", "", self._ops.popleft()))
             return True
         if self._found != turn:
@@ -103,6 +111,7 @@ class Commands(Admission):
         """The agent is stopped; the ack follows the FINISH, whichever outcome it holds."""
         if self._stopping is None:
             self._stopping = "user"
+            self._joins.clear()
             out.append(Stop("user"))
         self._cancels.append(self._ops.popleft())
         return True
@@ -147,6 +156,38 @@ class Commands(Admission):
                 out.append(Show())
         self._reply(self._ops.popleft(), "applied", getattr(op.record.control, "turn", None), out, now_ms)
         return True
+
+    def _steer(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
+        """A CONTROL on the running turn; one that is about to end is waited for, and then it is too late."""
+        control = op.record.control
+        assert isinstance(control, SteerControl)
+        turn = control.turn
+        if self._foreign(op, state):
+            return self._deny(op, state, "unknown", out, now_ms)
+        if state.ended(turn) is not None:
+            self._too_late(self._ops.popleft(), turn, out, now_ms)
+            return True
+        if state.open is None or state.open.turn != turn:
+            waits = any(mail.id == turn for mail in self.mail) or self._joined(turn, state) is not None
+            return self._deny(op, state, "refused" if waits else "unknown", out, now_ms)
+        if len(state.open.joined) >= STEERS_LIMIT:
+            self._reply(self._ops.popleft(), "refused", turn, out, now_ms)
+            return True
+        if self.running is None:
+            if not self._proof:
+                return self._ask(Prove(), out)
+        elif not self._steerable(state):
+            return False
+        note = ControlNote(
+            at_ms=now_ms,
+            op=control.op,
+            kind="steer",
+            turn=turn,
+            tenant=control.tenant,
+            user=control.user,
+            value=control.text,
+        )
+        return self._ask(Append(state.version + 1, note), out)
 
     def _deny(self, op: Op, state: State, answer: AckState, out: list[Effect], now_ms: int) -> bool:
         """Another user's object answers as a missing one; "missing" is said only of a state read after the record."""

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 from pydantic import JsonValue
 
-from journal.state import user_item
+from journal.state import steer_item, user_item
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import StateChanged, ToolCalled, ToolResult
@@ -64,12 +64,15 @@ class Context:
     @property
     def history(self) -> Sequence[HistoryItem]:
         """What was said before this turn, oldest first."""
-        return self._progress.job.history
+        return self._progress.history
 
     @property
     def message(self) -> HistoryItem:
         """This turn's input as a message, to go after the history."""
-        return user_item(self._progress.job.turn)
+        progress = self._progress
+        if progress.message is None:
+            progress.message = user_item(progress.job.turn)
+        return progress.message
 
     @property
     def profile(self) -> Profile | None:
@@ -100,6 +103,13 @@ class Context:
         """Show a named value (a plan, say); it replaces the earlier one whole. Provisional as well."""
         self._progress.check_open()
         self._progress.job.emitter.send(StateChanged, name=name, value=plain(value, f"state {name!r}"))
+
+    def steers(self) -> tuple[HistoryItem, ...]:
+        """What the user said since this turn began and you have not heard, each once: put it before the model with the
+        next step. Who never asks is run again at the end, with it as the input.
+        """
+        self._progress.check_open()
+        return tuple(steer_item(note, self._progress.job.turn.turn) for note in self._progress.hear())
 
     async def model(
         self,

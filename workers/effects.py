@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
-from schemas.entries import Entry
+from schemas.entries import ControlNote, Entry
 from schemas.frames import Ack, CancelledBy
 from workers.letters import Fault
 
@@ -96,6 +96,12 @@ class Stop(NamedTuple):
     by: CancelledBy
 
 
+class Steer(NamedTuple):
+    """Tell the running agent what its user says meanwhile."""
+
+    note: ControlNote
+
+
 class Abandon(NamedTuple):
     """Drop the running task: it is not ours any more. No answer."""
 
@@ -160,6 +166,7 @@ Effect = (
     | Wipe
     | Start
     | Stop
+    | Steer
     | Abandon
     | Show
     | WantSlot

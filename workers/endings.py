@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from journal.state import OpenTurn, State
+from journal.state import OpenTurn, State, steer_item
 from schemas.codes import MEANINGS, Code
-from schemas.entries import Claim, Close, Finish, Settle
-from schemas.frames import Cancelled, CancelledBy, Failed, Terminal, completed, encode
+from schemas.entries import Claim, Close, ControlNote, Finish, Settle
+from schemas.frames import Cancelled, CancelledBy, Completed, Failed, Terminal, completed, encode
+from schemas.history import HistoryItem
 from schemas.ids import split_key
 from schemas.receipt import Hops, Receipt
 from workers.effects import Mail
 from workers.result import Result
+
+_NONE: tuple[str, ...] = ()
 
 
 def terminal(frame: Terminal) -> str:
@@ -24,6 +27,12 @@ def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | Non
     turn = state.open
     assert turn is not None
     rollback = result.by == "rollback"
+    history, joined = result.history, _NONE
+    frames: tuple[str, ...] = (_frame(key, turn, result, now_ms).decode(),)
+    if turn.joined:
+        history = _with_unheard(history, turn)
+        joined = tuple([note.turn for note in turn.joined if note.input is not None])
+        frames += tuple([_into(key, steering, turn.turn, now_ms) for steering in joined])
     return Finish.trusted(
         at_ms=now_ms,
         k="finish",
@@ -32,12 +41,44 @@ def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | Non
         outcome=result.outcome,
         by=result.by,
         op=op,
-        history=() if rollback else result.history,
+        history=() if rollback else history,
         rollback=rollback,
         receipt=_receipt(key, state, turn, result, now_ms),
-        joined=(),
+        joined=joined,
         claim=claim,
-        frames=(_frame(key, turn, result, now_ms).decode(),),
+        frames=frames,
+    )
+
+
+def _with_unheard(history: tuple[HistoryItem, ...], turn: OpenTurn) -> tuple[HistoryItem, ...]:
+    """What the user said to a turn that ended before the agent heard of it is said all the same."""
+    heard = {item.id for item in history}
+    said = (steer_item(note, turn.turn) for note in turn.joined)
+    return (*history, *(item for item in said if item.id not in heard))
+
+
+def _into(key: str, turn: str, into: str, now_ms: int) -> str:
+    """The terminal frame of a turn that joined another one: it shows after its `joined`."""
+    tenant, session = split_key(key)
+    return terminal(
+        Completed(session=session, turn=turn, tenant=tenant, attempt=0, seq=2, at_ms=now_ms, text="", into=into)
+    )
+
+
+def joins(key: str, mail: Mail, *, now_ms: int) -> ControlNote:
+    """The CONTROL of a turn that steers the running one."""
+    record = mail.record
+    return ControlNote(
+        at_ms=now_ms,
+        op=f"~{mail.id}",
+        kind="steer",
+        turn=mail.id,
+        tenant=split_key(key)[0],
+        user=mail.user,
+        input=record.turn,
+        digest=mail.digest,
+        position=record.position,
+        reply_to=record.reply_to,
     )
 
 
@@ -144,10 +185,12 @@ def settle_cancelled(key: str, mail: Mail, by: CancelledBy, *, now_ms: int, op: 
 def close(key: str, state: State, *, reason: str, now_ms: int, op: str | None) -> Close:
     """The CLOSE of a session, with the terminal frames of what it ends: the open turn, then the parked ones."""
     ended = [state.open.turn] if state.open is not None else []
-    ended += [parked.turn for parked in state.parked]
+    joined = [note.turn for note in state.open.joined if note.input is not None] if state.open is not None else []
+    ended += [*joined, *(parked.turn for parked in state.parked)]
     frames = []
     if state.open is not None:
         frames.append(_cancelled(key, state.open.turn, "delete", now_ms, attempt=state.open.attempt, seq=2**31))
+    frames += [_cancelled(key, turn, "delete", now_ms, seq=2) for turn in joined]
     frames += [_cancelled(key, parked.turn, "delete", now_ms) for parked in state.parked]
     return Close(
         at_ms=now_ms,

@@ -15,10 +15,11 @@ from typing import Literal
 from pydantic import JsonValue
 
 from schemas.codes import Code
+from schemas.entries import ControlNote
 from schemas.errors import TerminalError
 from schemas.frames import CancelledBy
 from workers import outcome
-from workers.agent import AgentTurn
+from workers.agent import AgentTurn, Reply
 from workers.context import Context
 from workers.emitter import CallLater, Handle
 from workers.job import Job, TurnLink, TurnLost
@@ -128,6 +129,10 @@ class RunningTurn:
     def over(self) -> bool:
         return self._over
 
+    def steer(self, note: ControlNote) -> None:
+        """The user says something meanwhile: the agent hears of it at its next step, or when it is done."""
+        self._progress.steer(note)
+
     def show(self, reason: str, step: int) -> None:
         """Tell whoever watches what the answer is so far, up to durable step `step`."""
         self._job.emitter.reset(reason, step, self.text)
@@ -180,7 +185,10 @@ class RunningTurn:
     async def _run(self) -> None:
         self._entered = True
         try:
-            reply = await self._job.agent.run(_turn_of(self._job), Context(self._progress, self._executor.services))
+            turn, ctx = _turn_of(self._job), Context(self._progress, self._executor.services)
+            reply = await self._job.agent.run(turn, ctx)
+            if self._progress.steered or not self._job.link.seal():
+                reply = await self._again(turn, ctx, reply)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit of an agent must not end the worker
@@ -189,6 +197,21 @@ class RunningTurn:
             self._returned(reply)
         finally:
             self._left()
+
+    async def _again(self, turn: AgentTurn, ctx: Context, reply: Reply | str | None) -> Reply | str | None:
+        """Its user said more while the agent ran, and it did not hear: it is run again with that, in the same turn."""
+        progress, link = self._progress, self._job.link
+        while self._stop is None and not self._over:
+            if not progress.steered:
+                if link.seal():
+                    break
+                await link.landed()
+                continue
+            more = outcome.go_on(progress, reply, turn)
+            if more is None:
+                break
+            reply = await self._job.agent.run(more, ctx)
+        return reply
 
     def _returned(self, reply: object) -> None:
         if self._over or self._progress.lost:

@@ -64,6 +64,7 @@ class Holdings:
         "_gave_up",
         "_held",
         "_indexed",
+        "_joins",
         "_late",
         "_merge",
         "_ops",
@@ -73,6 +74,7 @@ class Holdings:
         "_repeats",
         "_result",
         "_rules",
+        "_sealed",
         "_settles",
         "_slot",
         "_steps",
@@ -117,6 +119,8 @@ class Holdings:
         self._merge = True
         self._found: str | None = None
         self._indexed: str | None = None
+        self._joins: deque[Mail] = deque()
+        self._sealed = False
 
     @property
     def waiting(self) -> int:

@@ -81,8 +81,6 @@ class Intake:
 
     def _check(self, turn: Turn) -> None:
         """What can be refused without knowing the session."""
-        if turn.if_busy == "steer":
-            raise Refusal(Code.UNSUPPORTED, "if_busy: steer is not supported yet")
         if turn.options or turn.tools or (turn.agent is not None and turn.agent not in self._system.registry):
             self._system.registry.get(turn.agent).check(turn)
 

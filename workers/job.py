@@ -30,6 +30,12 @@ class TurnLink(Protocol):
     async def append_step(self, step: Step) -> None:
         """Returns once the step is durable. Raises TurnLost when the session was lost."""
 
+    def seal(self) -> bool:
+        """The agent is done: nothing joins the turn any more. False: something is about to; wait for `landed`."""
+
+    async def landed(self) -> None:
+        """Nothing is about to join the turn: what did was told to the running turn."""
+
 
 @dataclass(slots=True)
 class Job:

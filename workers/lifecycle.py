@@ -157,7 +157,7 @@ class Lifecycle(Commands):
         """The CLAIM of the next waiting turn, where nothing about it needs a second look."""
         if not (self._merge and self._slot and self.mail) or self._ops or self._settles or state.ahead:
             return None
-        if self._repeats:
+        if self._repeats or (state.open is not None and state.open.joined):
             return None
         mail = self.mail[0]
         turn = mail.record.turn
@@ -176,12 +176,15 @@ class Lifecycle(Commands):
         if self.mail and self.mail[0].id == entry.turn:
             self.mail.popleft()
         self.running = entry.turn
-        self._stopping = None
+        self._stopping, self._sealed = None, False
         out.append(Start())
 
     def _after_finish(self, entry: Finish, out: list[Effect], now_ms: int) -> None:
         self.running, self._result, self._stopping = None, None, None
+        self._joins.clear()
         self._publish(entry.turn, entry.frames[0], out, self._gave_up)
+        for turn, frame in zip(entry.joined, entry.frames[1:], strict=True):
+            self._publish(turn, frame, out)
         self._gave_up = None
         for op in self._cancels:
             self._answer(op, "applied" if entry.outcome == "cancelled" else "too_late", entry.turn, out, now_ms)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
+from journal.state import steer_item, user_item
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import CancelledBy, Finish
-from schemas.history import said
+from schemas.history import HistoryItem, said
 from schemas.ids import message_id
-from workers.agent import Reply
+from workers.agent import AgentTurn, Reply
 from workers.answer import fitting, json_bytes
 from workers.builder import describe
 from workers.canonical import canonical, plain
@@ -23,15 +25,38 @@ from workers.result import Result
 _log = logging.getLogger("fleet.worker")
 
 _MESSAGE_CHARS = 500
+_NONE: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+def go_on(progress: Progress, reply: object, turn: AgentTurn) -> AgentTurn | None:
+    """The agent returned, and its user has said more meanwhile: what it is run again with, as if that were the input.
+    None: the journal holds other steps first. Raises TerminalError where `reply` is no answer."""
+    job = progress.job
+    progress.answer.pause(_given(reply).text)
+    said_before = progress.answer.items(progress.clock_ms(), partial=False)
+    heard = progress.hear()
+    if not heard:
+        return None
+    *earlier, last = (steer_item(note, job.turn.turn) for note in heard)
+    progress.history, progress.message = (*job.history, user_item(job.turn), *said_before, *earlier), last
+    note = heard[-1]
+    if note.input is None:
+        return turn._replace(text=str(note.value), parts=(), metadata=_NONE)
+    return turn._replace(text=note.input.text, parts=note.input.parts, metadata=note.input.metadata)
+
+
+def _given(reply: object) -> Reply:
+    given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
+    if not isinstance(given, Reply):
+        raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
+    return given
 
 
 def completed(progress: Progress, reply: object) -> Result:
     """The agent returned. Raises TerminalError where that is no answer, or too large a one."""
-    given = Reply(text=reply) if isinstance(reply, str) else Reply() if reply is None else reply
-    if isinstance(given, Reply) and given.text and given.data is None and progress.silent:
+    given = _given(reply)
+    if given.text and given.data is None and progress.silent:
         return _plainly(progress, given.text, given.finish)
-    if not isinstance(given, Reply):
-        raise TerminalError(Code.AGENT_ERROR, f"the agent returned {type(given).__name__}, want Reply, str or None")
     progress.settle()
     data = plain(given.data, "data") if given.data is not None else None
     text = progress.answer.finish(given.text)
@@ -39,7 +64,7 @@ def completed(progress: Progress, reply: object) -> Result:
         raise TerminalError(Code.AGENT_ERROR, "the agent returned nothing: no text, no data, and showed none")
     _check_size(text, data, progress.job.max_reply_bytes)
     items = progress.answer.items(progress.clock_ms(), partial=False)
-    result = Result("completed", text=text, messages=items, history=items, finish=given.finish, data=data)
+    result = Result("completed", text=text, messages=_own(items), history=items, finish=given.finish, data=data)
     return _counted(progress, result)
 
 
@@ -87,8 +112,14 @@ def _check_size(text: str, data: JsonValue, most: int) -> None:
 
 def _kept(progress: Progress, result: Result) -> Result:
     result.text = progress.answer.keep()
-    result.messages = result.history = progress.answer.items(progress.clock_ms(), partial=True)
+    items = result.history = progress.answer.items(progress.clock_ms(), partial=True)
+    result.messages = _own(items)
     return result
+
+
+def _own(items: tuple[HistoryItem, ...]) -> tuple[HistoryItem, ...]:
+    """Without what the user said meanwhile."""
+    return tuple(item for item in items if item.role != "user") if any(i.role == "user" for i in items) else items
 
 
 def _counted(progress: Progress, result: Result) -> Result:

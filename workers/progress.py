@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
+from journal.state import steer_item
 from schemas.codes import Code
-from schemas.entries import Step
+from schemas.entries import ControlNote, Step
 from schemas.errors import TerminalError
 from schemas.frames import StepDone, Usage
+from schemas.history import HistoryItem
 from workers.answer import Answer
 from workers.job import Job, TurnLost
 
@@ -27,13 +29,18 @@ class Progress:
         "_answer",
         "_held",
         "_next",
+        "_steers",
+        "_taken",
+        "_unheard",
         "_usage",
         "began_ns",
         "clock_ms",
         "closed",
         "fault",
+        "history",
         "job",
         "lost",
+        "message",
         "model_calls",
         "model_us",
         "retries",
@@ -54,6 +61,11 @@ class Progress:
         self._next = 0
         self._usage: dict[tuple[str | None, str], Usage] = {}
         self._held: dict[int, Step] = {}
+        self.history = job.history
+        self.message: HistoryItem | None = None
+        self._unheard: dict[str, ControlNote] = {note.op: note for note in turn.joined}
+        self._taken: list[str] = []
+        self._steers: dict[int, tuple[str, ...]] = {}
         if turn.attempt > 1:
             self._resume(turn.steps)
 
@@ -95,11 +107,33 @@ class Progress:
         if step >= self.job.max_steps:
             self._fail(Code.AGENT_ERROR, f"more than {self.job.max_steps} steps in one turn")
         self._next = step + 1
+        if self._taken:
+            self._steers[step], self._taken = tuple(self._taken), []
         held = self._held.pop(step, None)
         if held is not None:
             self._compare(held, kind, name, digest)
             self.count(held.usage)
         return step, held
+
+    @property
+    def steered(self) -> bool:
+        """The user said something that the agent has not heard."""
+        return bool(self._unheard)
+
+    def steer(self, note: ControlNote) -> None:
+        """The user says something meanwhile."""
+        self._unheard[note.op] = note
+
+    def hear(self) -> tuple[ControlNote, ...]:
+        """What the user said and the agent has not heard; where the next step is held, what it had heard before that.
+        The next step makes it known that it was heard."""
+        held = self._held.get(self._next)
+        ops = tuple(self._unheard) if held is None else held.steers
+        heard = tuple(self._unheard.pop(op) for op in ops if op in self._unheard)
+        self._taken.extend(note.op for note in heard)
+        for note in heard:
+            self.answer.heard(steer_item(note, self.job.turn.turn))
+        return heard
 
     def replayed(self, step: int) -> None:
         """What the journal holds of `step` is taken over, its text with it."""
@@ -134,6 +168,7 @@ class Progress:
             result=result,
             text=self.answer.take(),
             usage=usage,
+            steers=self._steers.pop(step, ()),
         )
 
     def settle(self) -> None:

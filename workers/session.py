@@ -18,6 +18,7 @@ from workers.effects import (
     Look,
     Mail,
     Op,
+    Steer,
     Trigger,
     Wipe,
 )
@@ -30,6 +31,14 @@ class Session(Lifecycle):
     """See the module. Facts in, effects out; `Holdings` says what may be read from outside."""
 
     __slots__ = ()
+
+    @property
+    def joining(self) -> bool:
+        """Something that its user says is about to join the running turn."""
+        asked = self.asked
+        if isinstance(asked, Append) and isinstance(asked.entry, ControlNote) and asked.entry.kind == "steer":
+            return True
+        return bool(self._joins)
 
     def release_entry(self, now_ms: int) -> Append | None:
         """The RELEASE of the attempt that runs here, where it may be appended (nothing else is in flight)."""
@@ -60,6 +69,12 @@ class Session(Lifecycle):
         """A slot is free for this session."""
         self._slot, self._wants = True, False
         return self._advance([], now_ms)
+
+    def seal(self) -> bool:
+        """The running agent is done: from now on nothing joins its turn. False: something is about to join, and the
+        agent hears of it (`Steer`) first."""
+        self._sealed = not self.joining
+        return self._sealed
 
     def step(self, step: Step, now_ms: int) -> list[Effect]:
         """The running agent made a step; it waits for the APPLIED of its Append."""
@@ -163,6 +178,10 @@ class Session(Lifecycle):
         entry = asked.entry
         if isinstance(entry, Finish):
             self._merge = False
+        elif isinstance(entry, ControlNote):
+            mail = self._joins.popleft()
+            self.mail.remove(mail)
+            self._republish(mail.id, out)
         elif isinstance(entry, Settle):
             mail, _, _, op = self._settles.popleft()
             self._over_before(mail.id, op, out, now_ms)
@@ -209,6 +228,8 @@ class Session(Lifecycle):
             return self._ask(Append(state.version + 1, self._steps[0]), out)
         if self._result is not None:
             return self._finish(self._result, state, out, now_ms)
+        if self._joins:
+            return self._join_next(state, out, now_ms)
         if self._settles:
             return self._settle_next(state, out, now_ms)
         if self._ops:
@@ -239,9 +260,19 @@ class Session(Lifecycle):
         elif isinstance(entry, Open):
             self._reply(self._ops.popleft(), "applied", None, out, now_ms)
         elif isinstance(entry, ControlNote):
-            self._reply(self._ops.popleft(), "held", entry.turn, out, now_ms)
+            self._after_note(entry, out, now_ms)
         elif isinstance(entry, Close):
             self._after_close(entry, out, now_ms)
+
+    def _after_note(self, entry: ControlNote, out: list[Effect], now_ms: int) -> None:
+        if entry.kind != "steer":
+            self._reply(self._ops.popleft(), "held", entry.turn, out, now_ms)
+            return
+        if entry.input is None:
+            self._answer(self._ops.popleft(), "applied", entry.turn, out, now_ms)
+        else:
+            self.mail.remove(self._joins.popleft())
+        out.append(Steer(entry))
 
     def _after_close(self, entry: Close, out: list[Effect], now_ms: int) -> None:
         if self.running is not None:
@@ -264,7 +295,9 @@ class Session(Lifecycle):
         """Somebody else claimed or ended turns that wait here: they wait no more. What would have ended an open one
         unrun is void, but for a cancel: that goes on as one of an open turn."""
         now = state.open.turn if state.open is not None else None
-        self.mail = deque(mail for mail in self.mail if mail.id != now and mail.id not in state.ended_turns)
+        over = {mail.id for mail in self.mail if mail.id in state.ended_turns or self._joined(mail.id, state)}
+        self.mail = deque(mail for mail in self.mail if mail.id != now and mail.id not in over)
+        self._joins.clear()
         settles, self._settles = self._settles, deque()
         for item in settles:
             turn, op = item[0].id, item[3]
@@ -295,5 +328,5 @@ class Session(Lifecycle):
         gone = [turn for turn in self._held if turn not in waiting and turn not in self._publishing]
         places = {turn: place for place, turn in enumerate(state.ended_turns)}
         for turn in sorted(gone, key=lambda turn: places.get(turn, -1)):
-            if now is None or now.turn != turn:
+            if (now is None or now.turn != turn) and self._joined(turn, state) is None:
                 self._republish(turn, out)

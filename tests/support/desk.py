@@ -89,6 +89,7 @@ class Desk:
         self.refused: list[tuple[int, str]] = []
         self.started: list[tuple[str, int]] = []
         self.stopped: list[str] = []
+        self.steered: list[str] = []
         self.abandoned = 0
         self.shown = 0
         self.questions: list[fx.Effect] = []
@@ -147,6 +148,8 @@ class Desk:
                 self.started.append((state.open.turn, state.open.attempt))
             case fx.Stop(by):
                 self.stopped.append(by)
+            case fx.Steer(note):
+                self.steered.append(note.op)
             case fx.Abandon():
                 self.abandoned += 1
             case fx.Publish(turn, frame, _, fault):

@@ -113,11 +113,23 @@ class Told:
 
 @dataclass
 class Notebook:
-    """A TurnLink over a list. `lost`: the next append raises TurnLost; `gate`: appends wait for it."""
+    """A TurnLink over a list. `lost`: the next append raises TurnLost; `gate`: appends wait for it; `joining`: until it
+    is done, something that the user says is about to join."""
 
     steps: list[Step] = field(default_factory=list)
     lost: bool = False
     gate: asyncio.Future[None] | None = None
+    joining: asyncio.Future[None] | None = None
+    sealed: bool = False
+
+    def seal(self) -> bool:
+        self.sealed = self.joining is None
+        return self.sealed
+
+    async def landed(self) -> None:
+        assert self.joining is not None
+        await self.joining
+        self.joining = None
 
     async def append_step(self, step: Step) -> None:
         if self.gate is not None:

@@ -579,6 +579,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "profile",
         "remaining_s",
         "state",
+        "steers",
         "step",
         "text",
         "tool",

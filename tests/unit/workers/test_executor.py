@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from schemas.codes import Code
+from schemas.entries import ControlNote
 from schemas.errors import RetryableError, TerminalError
 from schemas.parts import TextPart
 from schemas.turn import TurnInput
@@ -420,3 +421,123 @@ async def test_closing_the_loop_decides_nothing_about_a_turn(caplog: pytest.LogC
     tasks[0].cancel()
     await settle()
     assert (stage.results, stage.executor.running, caplog.text) == ([], set(), "")
+
+
+class TestSteers:
+    """What the user says while the agent runs."""
+
+    def note(self, text: str, op: str = "x") -> ControlNote:
+        return ControlNote(at_ms=5, op=op, kind="steer", turn="t1", tenant="default", user="ann", value=text)
+
+    async def test_an_agent_that_never_asks_is_run_again_with_it_as_its_input(self) -> None:
+        runs: list[tuple[str, list[str]]] = []
+
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            runs.append((turn.text, [item.text for item in (*ctx.history, ctx.message)]))
+            if len(runs) == 1:
+                stage.executor.running.copy().pop().steer(self.note("no, shorter"))
+            return f"<{turn.text}>"
+
+        stage = Stage(run)
+        result = await stage.play()
+
+        assert runs == [("hi", ["hi"]), ("no, shorter", ["hi", "<hi>", "no, shorter"])]
+        assert result.text == "<hi><no, shorter>" == stage.shown
+        assert [(item.role, item.text) for item in result.history] == [
+            ("assistant", "<hi>"),
+            ("user", "no, shorter"),
+            ("assistant", "<no, shorter>"),
+        ]
+        assert [item.role for item in result.messages] == ["assistant", "assistant"]
+        assert stage.link.sealed
+
+    async def test_an_agent_that_asks_hears_it_once_and_its_next_step_says_so(self) -> None:
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            await ctx.step("one", lambda: 1)
+            stage.executor.running.copy().pop().steer(self.note("and more"))
+            heard = [item.text for item in ctx.steers()]
+            assert ctx.steers() == ()
+            await ctx.step("two", lambda: 2)
+            return " ".join(heard)
+
+        stage = Stage(run)
+        result = await stage.play()
+
+        assert result.text == "and more"
+        assert [step.steers for step in stage.link.steps] == [(), ("x",)]
+
+    async def test_a_replay_hears_it_where_it_was_heard(self) -> None:
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            said = []
+            for number in range(3):
+                said += [f"{number}:{item.text}" for item in ctx.steers()]
+                await ctx.step("step", lambda n: n, [number, *said])
+            return ",".join(said)
+
+        first = Stage(run)
+        first.job.turn = first.job.turn._replace(joined=(self.note("a", "x"),))
+        await first.play()
+        assert [step.steers for step in first.link.steps] == [("x",), (), ()]
+
+        again = Stage(run, attempt=2, steps=first.link.steps[:2])
+        again.job.turn = again.job.turn._replace(joined=(self.note("a", "x"), self.note("b", "y")))
+        result = await again.play()
+
+        assert result.text == "0:a,2:b"
+        assert [step.steers for step in again.link.steps] == [("y",)]
+
+    async def test_a_replay_of_a_second_run_goes_on_in_it(self) -> None:
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            await ctx.step("work", lambda text: text, turn.text)
+            return f"<{turn.text}>"
+
+        first = Stage(run)
+        first.job.turn = first.job.turn._replace(joined=(self.note("a"),))
+        whole = await first.play()
+        assert whole.text == "<hi><a>"
+        assert [step.steers for step in first.link.steps] == [(), ("x",)]
+
+        again = Stage(run, attempt=2, steps=first.link.steps)
+        again.job.turn = again.job.turn._replace(joined=(self.note("a"),))
+        assert (await again.play()).text == "<hi><a>"
+        assert again.shown == "<hi><a>"
+        assert again.link.steps == []
+
+    async def test_the_end_waits_for_what_is_about_to_join(self) -> None:
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            return turn.text
+
+        stage = Stage(run)
+        stage.link.joining = asyncio.get_running_loop().create_future()
+        running = stage.start()
+        await settle()
+        assert stage.results == []
+        running.steer(self.note("more"))
+        stage.link.joining.set_result(None)
+        await settle()
+        assert [result.text for result in stage.results] == ["himore"]
+
+    async def test_a_stop_ends_the_wait(self) -> None:
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            return turn.text
+
+        stage = Stage(run)
+        stage.link.joining = asyncio.get_running_loop().create_future()
+        running = stage.start()
+        await settle()
+        running.stop("user")
+        await settle()
+        assert [result.outcome for result in stage.results] == ["cancelled"]
+
+    async def test_a_second_run_replaces_only_its_own_text(self) -> None:
+        async def run(turn: AgentTurn, ctx: Context) -> str:
+            ctx.emit("draft")
+            if turn.text == "hi":
+                stage.executor.running.copy().pop().steer(self.note("again"))
+                return "draft one"
+            return "two"
+
+        stage = Stage(run)
+        result = await stage.play()
+
+        assert result.text == "draft onetwo" == stage.shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.control import CancelControl, DeleteControl, ExpireControl, OpenControl, SteerControl, WatchControl
+from schemas.control import ApproveControl, CancelControl, DeleteControl, ExpireControl, OpenControl, WatchControl
 from schemas.entries import Claim, Finish
 from tests.support.desk import TERMS, Desk, Log, unknown_agent
 from workers import effects as fx
@@ -652,10 +652,10 @@ class TestTwoWorkers:
         assert {turn for turn, _ in published} == {f"t{n}" for n in range(6)}
 
 
-def test_steer_and_approve_are_refused_until_they_exist() -> None:
+def test_approve_is_refused_until_it_exists() -> None:
     desk = Desk()
     desk.turn("t1")
-    desk.control(SteerControl(op="x", turn="t1", text="more", user="u"))
+    desk.control(ApproveControl(op="x", turn="t1", call="c", decision="allow", user="u"))
     assert desk.acks == [("x", "refused")]
 
 

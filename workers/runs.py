@@ -1,0 +1,227 @@
+"""A session's turn that runs: its agent is built, started, told, stopped; its line to the journal. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from journal.state import State
+from schemas.codes import Code
+from schemas.entries import Open, Step
+from schemas.errors import Refusal
+from schemas.frames import Joined, encode
+from schemas.ids import split_key
+from workers import effects as fx
+from workers.agent import Agent, SessionInfo
+from workers.emitter import Emitter, FrameIds
+from workers.executor import RunningTurn
+from workers.job import Job, TurnLost
+from workers.partition import Partition
+from workers.questions import Questions
+from workers.result import Result
+
+if TYPE_CHECKING:
+    from workers.system import ActorSystem
+
+_QUANTUM_S = 0.05  # short turns of one session follow each other this long before its slot goes to whoever waits
+
+
+class Runs(Questions):
+    """The part of an actor that runs turns. Implements the executor's `TurnLink` and the slots' `Seeker`."""
+
+    __slots__ = ("_claimed", "_known_info", "_landing", "_run", "_slot_s", "_steps")
+
+    def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
+        super().__init__(key, partition, system)
+        self._run: RunningTurn | None = None
+        self._known_info: tuple[Open, SessionInfo] | None = None
+        self._claimed = 0
+        self._landing: asyncio.Future[None] | None = None
+        self._steps: deque[asyncio.Future[None]] = deque()
+        self._slot_s = 0.0
+
+    def slot_granted(self) -> None:
+        """Seeker: run now."""
+        if not self.dead:
+            self._slot_s = self._system.clock_s()
+            self._tell(self.session.granted(self._system.clock_ms()))
+
+    def held(self) -> bool:
+        """Seeker: wait until a model takes calls again."""
+        return self._system.gate is not None and self._system.gate.holds(self.session)
+
+    async def append_step(self, step: Step) -> None:
+        """TurnLink: returns once the step is durable. Raises TurnLost: also where another attempt, or another turn, is
+        the open one, for a STEP of this one would make the session unreadable."""
+        now = self.session.state.open if self.session.state is not None else None
+        if self.dead or self.session.ending or now is None or (now.turn, now.attempt) != (step.turn, step.attempt):
+            raise TurnLost
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._steps.append(durable)
+        self._tell(self.session.step(step, self._system.clock_ms()))
+        await durable
+
+    def seal(self) -> bool:
+        """TurnLink: nothing joins the turn any more, unless something is about to."""
+        return self.session.seal()
+
+    async def landed(self) -> None:
+        """TurnLink: nothing is about to join."""
+        landing = self._landing = asyncio.get_running_loop().create_future()
+        await landing
+
+    def _answer_landing(self) -> None:
+        """Nothing is about to join any more."""
+        landing, self._landing = self._landing, None
+        if landing is not None and not landing.done():
+            landing.set_result(None)
+
+    def _start(self, _: fx.Start) -> None:
+        """Build the agent where it is not warm, then run it."""
+        state = self._state()
+        assert state.open is not None
+        if self._system.turn_log.enabled:
+            session, turn = split_key(self.key)[1], state.open
+            self._system.turn_log.started(
+                session, turn.turn, attempt=turn.attempt, version=state.version, worker=self._system.worker
+            )
+        self._system.metrics.count("turns_started")
+        if state.open.attempt > 1:
+            self._system.metrics.count("takeovers")
+        if self._agent is None:
+            self._system.spawn(self._build(state), f"build {self.key}")
+        else:
+            self._execute(state, self._agent)
+
+    async def _build(self, state: State) -> None:
+        assert state.opened is not None
+        try:
+            spec = self._system.registry.get(state.opened.agent)
+            self._agent = await self._system.builder.build(spec, self._info(state))
+            self._spec = spec
+        except Refusal as refusal:
+            return self._unbuilt(state, refusal.code, refusal.text)
+        except Exception as error:  # noqa: BLE001 (whatever a builder raises ends the turn, typed)
+            return self._unbuilt(state, getattr(error, "code", Code.AGENT_ERROR), str(error))
+        if self._still(state):
+            self._execute(self._state(), self._agent)
+        return None
+
+    def _unbuilt(self, state: State, code: Code, text: str) -> None:
+        if self._still(state):
+            self._ended(Result("failed", code=code, message=text[:500]))
+
+    def _still(self, state: State) -> bool:
+        """The turn for which a build was begun is still the one that runs here."""
+        now = self.session.state
+        if self.dead or self.session.ending or now is None or now.open is None or state.open is None:
+            return False
+        same = (now.open.turn, now.open.attempt) == (state.open.turn, state.open.attempt)
+        return same and self.session.running == now.open.turn
+
+    def _info(self, state: State) -> SessionInfo:
+        assert state.opened is not None
+        known = self._known_info
+        if known is None or known[0] is not state.opened:
+            tenant, session = split_key(self.key)
+            opened = state.opened
+            info = SessionInfo(tenant, session, opened.user, opened.agent, opened.agent_version)
+            known = self._known_info = (opened, info)
+        return known[1]
+
+    def _execute(self, state: State, agent: Agent) -> None:
+        assert state.open is not None
+        job = Job(self._info(state), state.open, state.history, agent, self._open_emitter, self)
+        spec = self._spec
+        if spec is not None:
+            job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
+            job.model, job.fallbacks = spec.model, spec.fallbacks
+        self._claimed = state.version
+        self._run = self._system.executor.start(job, self._ended)
+
+    def _open_emitter(self) -> Emitter:
+        """The frames of the attempt that runs."""
+        state = self._state()
+        assert state.open is not None
+        info = self._info(state)
+        ids = FrameIds(
+            tenant=info.tenant,
+            session=info.session,
+            turn=state.open.turn,
+            attempt=state.open.attempt,
+            agent=info.agent,
+            agent_version=info.agent_version,
+            worker=self._system.worker,
+            journal_version=self._claimed,
+        )
+        return Emitter(
+            ids,
+            self._emit,
+            clock_ms=self._system.clock_ms,
+            call_later=self._system.call_later,
+            delta_ms=self._system.delta_ms,
+        )
+
+    def _emit(self, raw: bytes) -> None:
+        """A provisional frame of the running turn."""
+        turn = self.session.running
+        if turn is not None and not self.dead:
+            self._system.outbox.frame(self.key, raw, self.session.destinations(turn))
+
+    def _ended(self, result: Result) -> None:
+        self._run = None
+        if self._steps:
+            self._fail_steps()
+        if not self.dead:
+            self.session.allow_merge(self._may_go_on())
+            self._tell(self.session.ended(result, self._system.clock_ms()))
+
+    def _may_go_on(self) -> bool:
+        """Whether this session's next turn may begin with the FINISH of this one: not while a snapshot is due or its
+        models take no calls, and not while others wait for a slot that we have held for long."""
+        system = self._system
+        if system.slots.closed or self._archive.near(system.snapshot_bytes):
+            return False
+        if system.slots.gated and self.held():
+            return False
+        return system.slots.waiting == 0 or system.clock_s() - self._slot_s < _QUANTUM_S
+
+    def _stop(self, order: fx.Stop) -> None:
+        if self._run is not None:
+            self._run.stop(order.by)
+        else:
+            self._ended(Result("cancelled", by=order.by))
+
+    def _steer(self, order: fx.Steer) -> None:
+        """Tell the agent, and whoever said it in a turn of its own."""
+        note, running = order.note, self.session.running
+        if self._run is not None:
+            self._run.steer(note)
+        if note.input is not None and running is not None:
+            tenant, session = split_key(self.key)
+            frame = Joined(
+                session=session, turn=note.turn, attempt=0, seq=1, at_ms=note.at_ms, tenant=tenant, into=running
+            )
+            self._system.outbox.frame(self.key, encode(frame), self.session.destinations(note.turn))
+
+    def _show(self, _: fx.Show) -> None:
+        if self._run is not None:
+            turn = self._state().open
+            self._run.show("watch", len(turn.steps) - 1 if turn is not None else -1)
+
+    def _abandon(self, _: fx.Abandon) -> None:
+        self._drop_run()
+
+    def _drop_run(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.abandon()
+        self._fail_steps()
+
+    def _fail_steps(self) -> None:
+        while self._steps:
+            durable = self._steps.popleft()
+            if not durable.done():
+                durable.set_exception(TurnLost())
+                durable.exception()
