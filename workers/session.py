@@ -217,7 +217,7 @@ class Session(Lifecycle):
         if self._ops:
             return self._next_op(state, out, now_ms)
         if state.open is not None:
-            return self._take_over(state, out, now_ms)
+            return self._take_over(state, out, now_ms) if self._all_shown(state, out) else False
         if self.mail:
             return self._begin(self.mail[0], state, out, now_ms)
         self._give_slot_back(out)
@@ -237,12 +237,15 @@ class Session(Lifecycle):
         return False
 
     def _next_op(self, state: State, out: list[Effect], now_ms: int) -> bool:
-        """Records of turns come again in their order, and with them the frames that a dead owner left; a command
-        overtakes them, so before the first one those frames are published."""
+        return self._obey(self._ops[0], state, out, now_ms) if self._all_shown(state, out) else False
+
+    def _all_shown(self, state: State, out: list[Effect]) -> bool:
+        """Whether the frames that a dead owner left are out. They come again with their records, in order; a command
+        and a take-over wait for no record, so before the first one those frames are published."""
         if not self._swept:
             self._swept = True
             self._republish_unseen(state, out)
-        return False if self._repeats else self._obey(self._ops[0], state, out, now_ms)
+        return not self._repeats
 
     def _after(self, entry: Entry, out: list[Effect], now_ms: int) -> None:
         if isinstance(entry, Finish):

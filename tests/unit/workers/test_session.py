@@ -677,6 +677,23 @@ def test_an_idle_session_asks_for_nothing() -> None:
     assert desk.session.waiting == 0
 
 
+def test_a_frame_that_a_dead_owner_left_comes_before_a_take_over_whose_record_came_first() -> None:
+    log = Log()
+    dead = Desk(log, auto=False)
+    for offset in range(3):
+        dead.turn(f"t{offset}", offset=offset)
+    dead.answer()
+    dead.answer()
+    for _ in range(2):  # t0 and t1 end, t2 begins; the worker dies before their frames are out
+        dead.finish()
+        dead.answer()
+    assert log.kinds == ["claim", "finish", "finish"]
+    owner = Desk(log)
+    owner.turn("t0", offset=0)
+    owner.finish()
+    assert list(owner.outcomes()) == ["t0", "t1", "t2"]
+
+
 class TestStaleOwner:
     """A worker that believes it owns the session still, with a state that others have left behind."""
 
