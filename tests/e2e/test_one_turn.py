@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from typing import Any
 
 import pytest
 
@@ -102,3 +103,23 @@ async def test_both_workers_take_turns(stack: FleetUp) -> None:
         for frames in kafka.frames.values():
             workers |= {frame["worker"] for frame in frames if frame["type"] == "started"}
     assert len(workers) == 2
+
+
+async def test_what_is_said_while_the_answer_streams_joins_it(stack: FleetUp, session: str) -> None:
+    slow = json.dumps({"tokens": 30, "rate": 20, "first_ms": 0})
+    async with clients.socket(stack.address) as connection:
+        for turn, text, policy in (("t1", slow, None), ("t2", '{"tokens": 2, "rate": 0, "start": 50}', "steer")):
+            said = {"type": "turn", "session": session, "turn": turn, "text": text, "agent": "chat", "if_busy": policy}
+            await connection.send(json.dumps({name: value for name, value in said.items() if value is not None}))
+            await asyncio.sleep(0.5)
+        ends: dict[str, Any] = {}
+        async with asyncio.timeout(30):
+            while len(ends) < 2:
+                frame = json.loads(await connection.recv())
+                if frame["type"] in clients.TERMINAL:
+                    ends[frame["turn"]] = frame
+    async with clients.http(stack.address) as client:
+        kept = await clients.history(client, session)
+    assert ends["t1"]["text"].split()[-2:] == ["t50", "t51"]
+    assert (ends["t2"]["type"], ends["t2"]["text"], ends["t2"]["into"]) == ("completed", "", "t1")
+    assert [role for role, _ in kept] == ["user", "assistant", "user", "assistant"]

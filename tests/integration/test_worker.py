@@ -61,6 +61,51 @@ async def test_a_turn_is_answered_logged_booked_and_marked() -> None:
     assert (lines[1]["version"], lines[1]["outcome"]) == (2, "completed")
 
 
+async def test_what_is_said_to_a_running_turn_joins_it_and_both_end() -> None:
+    door = Door()
+    async with MemoryFleet(door.spec(), default="door") as fleet:
+        await fleet.worker()
+        fleet.turn("s1", "one", turn="t1")
+        await fleet.until(lambda: door.inside == ["s1"])
+        fleet.turn("s1", "two", turn="t2", if_busy="steer")
+        fleet.control("s1", op="c1", kind="steer", turn="t1", text="three")
+        await fleet.until(lambda: fleet.frames("s1", "ack") and fleet.frames("s1", "joined"))
+        assert not fleet.frames("s1", "completed")
+        door.open.set()
+        await fleet.until(lambda: len(fleet.frames("s1", "completed")) == 2)
+        await fleet.until(fleet.committed_everything)
+        first, second = fleet.frames("s1", "completed")
+        assert (first["turn"], first["text"]) == ("t1", "through: onethrough: three")
+        assert (second["turn"], second["text"], second["into"]) == ("t2", "", "t1")
+        assert [(frame["turn"], frame["into"]) for frame in fleet.frames("s1", "joined")] == [("t2", "t1")]
+        assert [frame["state"] for frame in fleet.frames("s1", "ack")] == ["applied"]
+        said = [(item.role, item.text) for item in (await fleet.state("s1")).history]
+        assert said == [
+            ("user", "one"),
+            ("assistant", "through: one"),
+            ("user", "two"),
+            ("user", "three"),
+            ("assistant", "through: three"),
+        ]
+
+
+async def test_what_joined_a_turn_goes_along_to_the_next_worker() -> None:
+    door = Door()
+    async with MemoryFleet(door.spec(), default="door", worker_drain_s=0.05) as fleet:
+        first = await fleet.worker()
+        fleet.turn("s1", "one", turn="t1")
+        await fleet.until(lambda: door.inside == ["s1"])
+        fleet.turn("s1", "two", turn="t2", if_busy="steer")
+        await fleet.until(lambda: fleet.frames("s1", "joined"))
+        await first.drain()
+        door.open.set()
+        await fleet.worker()
+        await fleet.until(lambda: len(fleet.terminals()) == 2)
+        ends = {name: frames[0] for name, frames in fleet.terminals().items()}
+        assert (ends["s1~t1"]["text"], ends["s1~t1"]["attempt"]) == ("through: onethrough: two", 2)
+        assert ends["s1~t2"]["into"] == "t1"
+
+
 async def test_many_sessions_keep_their_order_and_one_turn_runs_at_a_time() -> None:
     door = Door()
     async with MemoryFleet(door.spec(), default="door") as fleet:
@@ -140,7 +185,6 @@ BAD_TURNS: list[tuple[str, bytes | None, bytes | None, str]] = [
     ("deadline in seconds", b"bad", b'{"text":"x","deadline_ms":1700000000}', "bad_request"),
     ("unknown agent", b"bad", b'{"text":"x","agent":"nobody"}', "agent_unknown"),
     ("option the agent does not allow", b"bad", b'{"text":"x","options":{"nope":1}}', "bad_request"),
-    ("steer, not supported yet", b"bad", b'{"text":"x","if_busy":"steer"}', "unsupported"),
 ]
 
 

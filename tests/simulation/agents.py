@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from pydantic import JsonValue
+
 from schemas.errors import RetryableError
 from workers.agent import Agent, AgentSpec, AgentTurn, Reply, SessionInfo
 from workers.context import Context
@@ -34,14 +36,17 @@ class Steps:
             await asyncio.Event().wait()
         if turn.text == RAISES:
             raise RuntimeError("as the turn asks")
-        said = []
+        said: list[str] = []
+        heard: list[JsonValue] = []
         for number in range(int(turn.text.split()[-1])):
-            result = await ctx.step(f"s{number}", self._work, turn.id, number)
+            if int(turn.id[1:]) % 2:  # every other turn listens while it runs, the others are run again
+                heard += [item.text for item in ctx.steers()]
+            result = await ctx.step(f"s{number}", self._work, turn.id, number, heard)
             ctx.emit(f"[{result}]")
             said.append(f"[{result}]")
         return Reply("".join(said))
 
-    async def _work(self, turn: str, number: int) -> str:
+    async def _work(self, turn: str, number: int, _heard: list[JsonValue]) -> str:
         self._made += 1
         made = self._made
         await asyncio.sleep(self._chances.choice((0, 0.01, 0.1, 0.4)))

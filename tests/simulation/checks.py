@@ -6,6 +6,7 @@ Each check yields a sentence for every promise that it finds broken. `passed` is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -13,7 +14,8 @@ import orjson
 from broker.memory import MemoryCluster
 from journal.folding import fold_rows
 from journal.state import EMPTY, FoldError, State
-from schemas.entries import Claim, Close, Finish, Settle, Step
+from schemas.entries import Claim, Close, ControlNote, Finish, Settle, Step
+from schemas.history import HistoryItem
 from tests.simulation.agents import KILLS
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, Written
 from tests.simulation.plan import Plan
@@ -43,6 +45,7 @@ def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str
     """Every promise that is broken; `states`: of every session, as the loader of the product gives it."""
     yield from _terminals(plan, ledger)
     yield from _cancels(plan, ledger)
+    yield from _steers(plan, ledger)
     yield from _poison(plan, ledger)
     for session in sorted(plan.sessions):
         rows = ledger.rows.get(session, [])
@@ -80,6 +83,17 @@ def _cancels(plan: Plan, ledger: Ledger) -> Iterator[str]:
             yield f"{session}/{turn}: cancel {op} was answered {sorted(states)}, the turn is {outcome}"
         if not states <= {"applied", "held", "too_late"}:
             yield f"{session}: cancel {op} was answered {sorted(states)}"
+
+
+def _steers(plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """What is said to a running turn is answered, and `applied` stands in the journal once (and in the history)."""
+    for op, (session, turn) in plan.steers.items():
+        states = {ack["state"] for ack in ledger.acks.get(op, [])}
+        noted = sum(isinstance(entry, ControlNote) and entry.op == op for _, entry in ledger.rows.get(session, []))
+        if not states:
+            yield f"{session}: steer {op} was never answered"
+        if noted > 1 or ("applied" in states) != (noted == 1):
+            yield f"{session}/{turn}: steer {op} was answered {sorted(states)}, the journal holds it {noted} times"
 
 
 def _poison(plan: Plan, ledger: Ledger) -> Iterator[str]:
@@ -154,20 +168,31 @@ def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
 
 def _history(session: str, rows: list[Written], state: State, plan: Plan, ledger: Ledger) -> Iterator[str]:
     """The stored conversation is what was said and answered, each turn once."""
-    said: list[tuple[str, str, str]] = []
+    said: list[tuple[str, str, str, list[str]]] = []
+    joined: list[str] = []
     for _, entry in rows:
         if isinstance(entry, Close):
             said.clear()
-        if isinstance(entry, Finish) and not entry.rollback:
-            frame = orjson.loads(ledger.over[session, entry.turn])
-            said.append((entry.turn, "user", plan.turns[session, entry.turn]["text"]))
-            if frame.get("text"):
-                said.append((entry.turn, "assistant", frame["text"]))
-    kept = [(item.turn, item.role, item.text) for item in state.history]
+            joined.clear()
+        if isinstance(entry, ControlNote) and entry.kind == "steer":
+            joined.append(entry.input.text if entry.input is not None else str(entry.value))
+        if isinstance(entry, Finish):
+            if not entry.rollback:
+                frame = orjson.loads(ledger.over[session, entry.turn])
+                asked = plan.turns[session, entry.turn]["text"]
+                said.append((entry.turn, asked, frame.get("text", ""), sorted(joined)))
+            joined.clear()
+    kept = [_told(turn, list(items)) for turn, items in groupby(state.history, key=lambda item: item.turn)]
     if kept != said:
         yield f"{session}: the history holds {kept[-4:]}, said was {said[-4:]}"
     if rows and state.version != rows[-1].row.v:
         yield f"{session}: loaded at version {state.version}, written up to {rows[-1].row.v}"
+
+
+def _told(turn: str, items: list[HistoryItem]) -> tuple[str, str, str, list[str]]:
+    """Of one turn: what was asked, what was answered, what was said meanwhile."""
+    answer = "".join(item.text for item in items if item.role == "assistant")
+    return turn, items[0].text, answer, sorted(item.text for item in items[1:] if item.role == "user")
 
 
 def _outcome(ledger: Ledger, session: str, turn: str) -> str | None:

@@ -77,7 +77,7 @@ class Ledger:
         ended = getattr(entry, "ended", None) or (
             [getattr(entry, "turn", "")] if row.kind in {"finish", "settle"} else []
         )
-        for turn, frame in zip(ended, row.frames, strict=False):
+        for turn, frame in zip([*ended, *getattr(entry, "joined", ())], row.frames, strict=False):
             if (session, turn) in self.over:
                 self.fail(f"{session}/{turn} has two ends in the journal")
             self.over[session, turn] = frame

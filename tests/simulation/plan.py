@@ -31,6 +31,7 @@ class Plan:
     sent: list[Sent] = field(default_factory=list)
     turns: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     cancels: dict[str, tuple[str, str]] = field(default_factory=dict)
+    steers: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def plan_of(seed: int, turns: int) -> Plan:
@@ -56,8 +57,8 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
     at_s = chances.uniform(0.0, plan.span_s)
     agent = plan.sessions[session]
     body: dict[str, Any] = {"turn": turn, "user": session, "agent": agent, "text": _text(chances, turn, agent)}
-    if chances.random() < 0.12:
-        body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue"))
+    if chances.random() < 0.2:
+        body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue", "steer", "steer", "steer"))
     plan.turns[session, turn] = body
     reply_to = f"{chances.randrange(2)}:gateway" if chances.random() < 0.3 else None
     _copies(plan, chances, at_s, "agent.turns", session, body, reply_to)
@@ -66,6 +67,12 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
         cancel = {"op": f"c-{turn}", "kind": "cancel", "turn": turn, "user": session}
         plan.cancels[f"c-{turn}"] = (session, turn)
         _copies(plan, chances, late_s, "agent.control", session, cancel)
+    if chances.random() < 0.06:
+        late_s = at_s + chances.choice((0.02, 0.1, 0.5, 2.0)) * chances.random()
+        text = f"more {turn} {chances.randint(1, 2)}"
+        steer = {"op": f"s-{turn}", "kind": "steer", "turn": turn, "user": session, "text": text}
+        plan.steers[f"s-{turn}"] = (session, turn)
+        _copies(plan, chances, late_s, "agent.control", session, steer)
 
 
 def _text(chances: random.Random, turn: str, agent: str) -> str:
