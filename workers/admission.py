@@ -40,12 +40,10 @@ class Admission(Holdings):
     def _admit(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect], now_ms: int) -> None:
         """Identity is the turn id: known turns join what is there, new ones wait."""
         turn = mail.id
-        if state.opened is not None and state.opened.user != mail.user:
-            self._fresh = False
-            self._refusals.append((mail, trigger, Code.NOT_FOUND, "there is no such session for this user"))
-            return
         seen = self._digest_of(turn, state)
-        if seen is None:
+        if seen != mail.digest and state.opened is not None and state.opened.user != mail.user:
+            self._deny_turn(mail, trigger)
+        elif seen is None:
             self._wait(mail, trigger, state, out)
         elif seen and seen != mail.digest:
             self._refusals.append((mail, trigger, Code.CONFLICT, "this turn id is known with other content"))
@@ -59,6 +57,11 @@ class Admission(Holdings):
             self._hold(turn, trigger)
             if state.ended(turn) is not None:
                 self._republish(turn, out, frozenset((trigger.reply_to,)))
+
+    def _deny_turn(self, mail: Mail, trigger: Trigger) -> None:
+        """Another user's session answers as a missing one, after a look."""
+        self._fresh = False
+        self._refusals.append((mail, trigger, Code.NOT_FOUND, "there is no such session for this user"))
 
     def _digest_of(self, turn: str, state: State) -> str | None:
         """The digest of a turn that runs, waits, is being settled or is over here; None: not seen."""
@@ -84,6 +87,8 @@ class Admission(Holdings):
 
     def _wait(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect]) -> None:
         policy = mail.record.turn.if_busy or (state.opened.if_busy if state.opened else "enqueue")
+        if state.opened is None and self.mail and self.mail[0].user != mail.user:
+            policy = "enqueue"  # the first turn opens the session for its user; a stranger's ends nothing
         busy = self.running is not None or state.open is not None or bool(self.mail)
         self._hold(mail.id, trigger)
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:

@@ -52,6 +52,9 @@ class Commands(Admission):
         """A second one appends nothing; it is a trigger of its turn."""
         seen = state.seen(op.record.control.op)
         turn = seen.turn if seen is not None else None
+        if op.record.control.kind == "cancel" and self._foreign(op, state):
+            self._reply(op, "held", turn, out, now_ms)
+            return True
         if turn is not None and state.ended(turn) is not None:
             self._republish(turn, out, frozenset((op.trigger.reply_to,)))
             if op.record.control.kind not in {"delete", "expire"}:
@@ -85,7 +88,7 @@ class Commands(Admission):
         if self._joined(turn, state) is not None:
             self._answer(self._ops.popleft(), "too_late", turn, out, now_ms)
             return True
-        mail = next((mail for mail in self.mail if mail.id == turn), None)
+        mail = next((mail for mail in self.mail if mail.id == turn and mail.user == control.user), None)
         if mail is not None:
             self.mail.remove(mail)
             self._joins = deque(joining for joining in self._joins if joining is not mail)
@@ -168,7 +171,10 @@ class Commands(Admission):
             self._too_late(self._ops.popleft(), turn, out, now_ms)
             return True
         if state.open is None or state.open.turn != turn:
-            waits = any(mail.id == turn for mail in self.mail) or self._joined(turn, state) is not None
+            waits = (
+                any(mail.id == turn and mail.user == control.user for mail in self.mail)
+                or self._joined(turn, state) is not None
+            )
             return self._deny(op, state, "refused" if waits else "unknown", out, now_ms)
         if len(state.open.joined) >= STEERS_LIMIT:
             self._reply(self._ops.popleft(), "refused", turn, out, now_ms)

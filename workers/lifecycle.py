@@ -34,6 +34,11 @@ class Lifecycle(Commands):
             self.mail.popleft()
             self._republish(mail.id, out)
             return True
+        if state.opened is not None and state.opened.user != mail.user:
+            self.mail.popleft()  # it came before the session was opened, for somebody else
+            for trigger in self._held.pop(mail.id, ()):
+                self._deny_turn(mail, trigger)
+            return True
         try:
             terms = self._terms(mail, state)
         except Refusal as refusal:
@@ -163,6 +168,8 @@ class Lifecycle(Commands):
         turn = mail.record.turn
         opened = state.opened
         if opened is None or turn.agent not in {None, opened.agent} or turn.history is not None:
+            return None
+        if opened.user != mail.user:
             return None
         if mail.deadline_ms <= now_ms or mail.id in self._acked or mail.id in state.ended_turns:
             return None

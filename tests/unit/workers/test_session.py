@@ -782,3 +782,63 @@ class TestStaleOwner:
         desk.finish()
         assert desk.outcomes() == {"t1": "completed", "t2": "completed"}
         assert sorted(desk.marked) == [0, 1, 7, 9]
+
+
+class TestStrangers:
+    """Records of two users for one session id that is not open yet: the first opens it, the other finds none."""
+
+    def test_a_turn_that_came_before_the_session_was_opened_never_runs_in_it(self) -> None:
+        desk = Desk()
+        desk.auto = False
+        desk.turn("t1", user="u")
+        desk.turn("t2", user="eve")
+        desk.turn("t3", user="u")
+        desk.auto = True
+        desk.answer()
+        desk.finish()
+        desk.finish()
+        assert [turn for turn, _ in desk.started] == ["t1", "t3"]
+        assert desk.refused == [(1, "not_found")]
+        assert [item.turn for item in desk.log.state().history] == ["t1", "t1", "t3", "t3"]
+        assert sorted(desk.marked) == [0, 1, 2]
+
+    @pytest.mark.parametrize("policy", ["reject", "interrupt", "rollback", "steer"])
+    def test_its_policy_ends_nobody_elses_turn(self, policy: str) -> None:
+        desk = Desk(auto=False)
+        desk.turn("t1", user="u")
+        desk.turn("t2", user="eve", if_busy=policy)
+        desk.auto = True
+        desk.answer()
+        desk.finish()
+        assert desk.outcomes() == {"t1": "completed"}
+        assert desk.refused == [(1, "not_found")]
+
+    def test_its_cancel_ends_nothing_and_says_no_more_than_of_a_missing_turn(self) -> None:
+        desk = Desk(auto=False)
+        desk.turn("t1", user="u")
+        desk.control(cancel("t1", user="eve"))
+        desk.auto = True
+        desk.answer()
+        assert desk.acks == [("c1", "held")]
+        assert desk.session.running == "t1"
+        desk.control(cancel("t1", user="eve"))
+        desk.finish()
+        before = len(desk.published)
+        desk.control(cancel("t1", user="eve"))
+        assert desk.acks == [("c1", "held")] * 3
+        assert len(desk.published) == before
+        assert desk.outcomes() == {"t1": "completed"}
+
+    def test_a_turn_that_was_settled_before_somebody_else_opened_it_keeps_its_end(self) -> None:
+        log = Log()
+        dead = Desk(log, auto=False)
+        dead.turn("t1", user="eve")
+        dead.control(cancel("t1", user="eve"))
+        while dead.questions:
+            dead.answer()
+        assert log.kinds == ["settle"]  # and its frame is not out
+        owner = Desk(log)
+        owner.turn("t2", user="u", offset=5)
+        owner.turn("t1", user="eve", offset=0)
+        assert owner.refused == []
+        assert owner.outcomes()["t1"] == "cancelled"
