@@ -112,7 +112,9 @@ class MemoryGroupConsumer:
                 self._cluster.log(topic, partition).watchers.remove(self._poll_soon)
 
     def silence(self) -> None:
-        """From now on the group hears nothing of this member, nor the member of the group."""
+        """From now on the group hears nothing of this member, nor the member of the group. Safe to call twice."""
+        if not self._awake.is_set():
+            return
         self._awake.clear()
         self._expiry = asyncio.get_running_loop().call_later(self._session_timeout_s, self._group.leave, self)
 

@@ -58,7 +58,7 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
     agent = plan.sessions[session]
     body: dict[str, Any] = {"turn": turn, "user": session, "agent": agent, "text": _text(chances, turn, agent)}
     if chances.random() < 0.2:
-        body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue", "steer", "steer", "steer"))
+        body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue", *["steer"] * 6))
     plan.turns[session, turn] = body
     reply_to = f"{chances.randrange(2)}:gateway" if chances.random() < 0.3 else None
     _copies(plan, chances, at_s, "agent.turns", session, body, reply_to)

@@ -24,7 +24,8 @@ from workers.questions import Questions
 from workers.session import Session
 
 SEEDS, TURNS, BLOCKS = 320, 40, 8
-MOST = 250  # seeds within which a planted bug must be found
+LONG = 200
+MOST = 120  # seeds within which a planted bug must be found
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -145,12 +146,13 @@ PLANTED = [
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Callable[[], Any]) -> None:
+    turns = LONG if plant is identity_ignored else TURNS  # a turn is forgotten after sixteen others of its session
     with plant():
-        assert any(_red(seed) for seed in range(MOST)), f"{MOST} seeds do not find it"
+        assert any(_red(seed, turns) for seed in range(MOST)), f"{MOST} seeds do not find it"
 
 
-def _red(seed: int) -> bool:
+def _red(seed: int, turns: int) -> bool:
     try:
-        return bool(run(seed, TURNS).broken)
+        return bool(run(seed, turns).broken)
     except Exception:  # noqa: BLE001 (a run that cannot even end is red)
         return True

@@ -164,7 +164,7 @@ class World:
             self.loop.call_later(self.chances.uniform(0.0, 1.0), self._heard, member, context=EMPTY)
 
     def _heard(self, member: Member) -> None:
-        if not member.process.dead:
+        if not (member.process.dead or member.process.frozen):
             member.consumer.twin.wake()
 
     def leave(self, member: Member) -> None:

@@ -163,5 +163,18 @@ async def test_a_silent_member_is_dropped_after_its_session_and_joins_again_when
         await part.stop()
 
 
+async def test_a_member_that_was_silenced_twice_and_woke_in_time_stays(cluster: MemoryCluster) -> None:
+    first, notes = member(cluster), Notes()
+    await first.start(notes)
+    await settle()
+    first.silence()
+    first.silence()
+    first.wake()
+    await asyncio.sleep(0.03)
+    assert group_of(cluster, "g", ("t",)).members == [first]
+    assert await first.prove(notes.assignment.generation, 0)
+    await first.stop()
+
+
 def member(cluster: MemoryCluster) -> MemoryGroupConsumer:
     return MemoryGroupConsumer(cluster, "g", ("t",), session_timeout_s=0.01)
