@@ -1,7 +1,7 @@
-# install run test check load simulate docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
+# install run test check load simulate explore docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 LOCKED = $(PIP) --require-hashes --only-binary=:all: --requirement
-.PHONY: install run test check load simulate docs dev
+.PHONY: install run test check load simulate explore docs dev
 
 install: .venv/.installed
 	@true
@@ -19,6 +19,9 @@ check: dev
 
 simulate: dev
 	.venv/bin/python -m tests.simulation
+
+explore: dev
+	.venv/bin/python -m tests.explorer
 
 load: dev
 	.venv/bin/python -m loadtest

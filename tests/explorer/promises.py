@@ -1,0 +1,150 @@
+"""What must hold in every world (design §4): raises Broken with one sentence. Changes nothing."""
+
+from __future__ import annotations
+
+from journal.state import FoldError
+from schemas.entries import Claim, Close, Entry, Finish, Settle
+from tests.explorer.scope import Scope
+from tests.explorer.store import Broken, Journal, Store
+from tests.explorer.world import CONTROL, TURNS, Ended, World
+
+
+def written(world: World, scope: Scope, store: Store, journal: Journal) -> World:
+    """One more entry is in the journal: it counts, ends no turn twice, keeps the order, starts no duel."""
+    entry = store.entries[journal[-1]]
+    what = f"{entry.k.upper()} {getattr(entry, 'turn', '')}".strip()
+    try:
+        store.read_on(store.read_on(store.empty, world.journal), journal)
+    except FoldError as error:
+        raise Broken(f"{what} of a loser is in the journal: {error}") from error
+    now = store.state(world.journal).open
+    if isinstance(entry, Settle) and now is not None and now.turn == entry.turn:
+        raise Broken(f"{what}: it has begun and is open")
+    said = scope.ops.get(entry.op_id or "")
+    if said is not None and said.strange and said.kind == "cancel" and entry.k != "control":
+        raise Broken(f"{what}: by a stranger's cancel")
+    world = world._replace(journal=journal)
+    for ended in _ends(entry):
+        world = _one_more_outcome(world, scope, ended)
+    claim = entry.claim if isinstance(entry, Finish) else entry
+    if isinstance(claim, Claim):
+        _claimed(world, claim)
+        opened = store.state(journal).opened
+        if opened is None or opened.user != claim.user:
+            raise Broken(f"{claim.turn} of a stranger is claimed")
+    return world
+
+
+def _ends(entry: Entry) -> list[Ended]:
+    if isinstance(entry, Finish):
+        joined = [
+            Ended(turn, "joined", frame, False) for turn, frame in zip(entry.joined, entry.frames[1:], strict=True)
+        ]
+        return [Ended(entry.turn, entry.outcome, entry.frames[0], True), *joined]
+    if isinstance(entry, Settle):
+        return [Ended(entry.turn, entry.outcome, entry.frames[0], False)]
+    if isinstance(entry, Close):
+        return [Ended(turn, "cancelled", frame, False) for turn, frame in zip(entry.ended, entry.frames, strict=True)]
+    return []
+
+
+def _one_more_outcome(world: World, scope: Scope, ended: Ended) -> World:
+    if world.outcome(ended.turn) is not None:
+        raise Broken(f"{ended.turn} has a second outcome: {ended.outcome}")
+    order = [scope.turn(offset) for offset in range(len(scope.log))]
+    if ended.outcome == "completed":
+        later = [
+            it.turn
+            for it in world.ended
+            if it.outcome == "completed" and order.index(it.turn) > order.index(ended.turn)
+        ]
+        if later:
+            raise Broken(f"{ended.turn} is completed after {later[0]}, which came later")
+    return world._replace(ended=(*world.ended, ended))
+
+
+def _claimed(world: World, claim: Claim) -> None:
+    if world.outcome(claim.turn) is not None:
+        raise Broken(f"{claim.turn} begins again after its outcome")
+    if claim.attempt > 1 + 2 * world.used:
+        raise Broken(f"{claim.turn} is claimed {claim.attempt} times after {world.used} faults: a duel")
+    if claim.tries > 1 + world.used:
+        raise Broken(f"{claim.turn} counts {claim.tries} tries after {world.used} faults")
+
+
+def told(world: World, store: Store, out: set[str], turn: str, frame: str) -> None:
+    """A terminal frame goes out: the one that the journal has, after those of all that ran and ended before (and that
+    the state remembers). `out`: whose frames this worker has sent."""
+    ended = world.outcome(turn)
+    if ended is None:
+        raise Broken(f"a terminal frame of {turn} is published and the journal has no outcome")
+    if ended.frame != frame:
+        raise Broken(f"a terminal frame of {turn} is published which is not the journal's")
+    for earlier in world.ended[: world.ended.index(ended)] if ended.ran else ():
+        if earlier.turn in world.published or earlier.turn in out or not earlier.ran:
+            continue
+        if store.state(world.journal).ended(earlier.turn) is not None:
+            raise Broken(f"the frame of {turn} goes out before that of {earlier.turn}, which ended earlier")
+
+
+def answered(world: World, scope: Scope, store: Store, op: str, state: str) -> None:
+    """The ack of a control op is out: it is true."""
+    kind, turn, _, strange = scope.ops[op]
+    if strange:
+        if state not in {"held", "unknown"} and store.state(world.journal).opened is not None:
+            raise Broken(f"a stranger's {kind} is answered {state}")
+        return
+    now = store.state(world.journal).open
+    joined = now is not None and any(note.turn == turn for note in now.joined)
+    if kind == "cancel" and state in {"too_late", "applied"} and world.outcome(turn) is None and not joined:
+        raise Broken(f"cancel {turn} is answered {state} and {turn} is not over")
+    if kind in {"delete", "expire"}:
+        closed = store.closed_by(world.journal, op)
+        if kind == "delete" and state == "unknown" and not closed:
+            raise Broken("delete is answered unknown and the session lives")
+        if state == "applied" and not (closed and store.clean(world.journal[:closed])):
+            raise Broken(f"{kind} is answered applied and content is left")
+
+
+def honoured(world: World, scope: Scope) -> None:
+    """A cancel that was acknowledged is kept."""
+    for op, state in world.acks:
+        if op.startswith("op") and state in {"applied", "held"}:
+            kind, turn, _, strange = scope.ops[op]
+            ended = world.outcome(turn) if kind == "cancel" and not strange else None
+            if ended is not None and ended.outcome != "cancelled":
+                raise Broken(f"{turn} is {ended.outcome} though its cancel was answered {state}")
+
+
+def committed(world: World, scope: Scope, store: Store, since: tuple[int, int], to: tuple[int, int]) -> None:
+    """What may be committed is ahead of nothing: its turns are settled and told, its ops are answered."""
+    for offset in range(since[TURNS], to[TURNS]):
+        turn = scope.turn(offset)
+        if (f"turn{offset}", "refused") in world.acks:
+            continue
+        if world.outcome(turn) is None:
+            raise Broken(f"offset {offset} is committed and {turn} has no outcome")
+        if turn not in world.published:
+            raise Broken(f"offset {offset} is committed and the outcome of {turn} was never published")
+    for offset in range(since[CONTROL], to[CONTROL]):
+        states = {state for op, state in world.acks if op == scope.op(offset)}
+        kind, turn, *_ = scope.said(offset)
+        if not states:
+            raise Broken(f"control {offset} ({scope.commands[offset]}) is committed and was never answered")
+        forgotten = store.state(world.journal).ended(turn) is None
+        if kind == "cancel" and "held" not in states and not forgotten and turn not in world.published:
+            raise Broken(f"control {offset} ({kind} {turn}) is committed and the outcome of {turn} was never published")
+
+
+def settled(world: World, scope: Scope, store: Store) -> str:
+    """What is left to do; empty: everything is settled, published, committed."""
+    turns, control = world.position
+    if (turns, control) != (len(scope.log), world.said):
+        return f"committed up to {turns} of {len(scope.log)} turns, {control} of {world.said} ops"
+    state = store.state(world.journal)
+    if state.open is not None:
+        return f"{state.open.turn} is open"
+    missing = [ended.turn for ended in world.ended if ended.turn not in world.published]
+    if missing:
+        return f"the outcome of {missing[0]} is not published"
+    return "" if store.clean(world.journal) else "the closed session's content is left"

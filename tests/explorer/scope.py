@@ -1,0 +1,124 @@
+"""How much of the world is explored: records, faults, what clients do. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from schemas.codec import ControlRecord, TurnRecord
+from schemas.control import CONTROL
+from schemas.entries import Position
+from schemas.turn import Turn, digest
+from workers.effects import Mail
+from workers.holdings import Rules, Terms
+
+NOW_MS = 1_000_000_000_000
+LATER_MS = NOW_MS + 600_000
+"""The clock shows the one, then, where a scope has the fault `time`, the other."""
+FAULTS = ("crash", "rebalance", "keep", "ambiguous", "coordinator", "evict", "time")
+_POLICIES = ("enqueue", "reject", "interrupt", "rollback", "steer")
+
+
+class Record(NamedTuple):
+    """A record of either log, as a trigger carries it. `stale`: it came with an older assignment of its worker, so
+    that its mark counts no more."""
+
+    stream: int
+    offset: int
+    stale: bool = False
+    topic: str = "agent.turns"
+    partition: int = 0
+
+
+class Said(NamedTuple):
+    """A command, read. `foreign`: of the other user; `strange`: of one whose turn or session it is not."""
+
+    kind: str
+    turn: str
+    foreign: bool
+    strange: bool
+
+
+@dataclass(frozen=True)
+class Scope:
+    """`log`: turn records in offset order, as `T1` or `T1 reject foreign other`: an id, a policy of its own, by another
+    user, with another text; an id that was there before is a copy.
+
+    `commands`: what clients say, at any time, in this order: `cancel T1`, `steer T1`, `delete`, each perhaps `foreign`;
+    said again it is a copy, with the same op. `faults`: how many of each. `steps`: of each turn. `remembers`: how many
+    ended turns a state remembers. `merge`: whether FINISH may carry the next CLAIM. `tries`: the limit of a worker.
+    `deadline_s`: of each turn; `idle_s`: when a session expires; `fresh`: whether a turn opens an expired one anew.
+    `queues`: whether a slot is granted later, not at once.
+    """
+
+    log: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+    faults: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    remembers: int = 16
+    merge: bool = True
+    tries: int = 3
+    deadline_s: int = 60
+    idle_s: int = 86_400
+    fresh: bool = True
+    queues: bool = False
+
+    def turn(self, offset: int) -> str:
+        """The turn of the record at `offset`."""
+        return self.log[offset].split()[0]
+
+    def op(self, index: int) -> str:
+        """The id of the op at offset `index` of control."""
+        return f"op{self.commands.index(self.commands[index])}"
+
+    @cached_property
+    def ops(self) -> dict[str, Said]:
+        """The commands by op."""
+        return {self.op(index): self._read(command) for index, command in enumerate(self.commands)}
+
+    @cached_property
+    def steers(self) -> bool:
+        """Whether anything may join a running turn."""
+        return any("steer" in said for said in (*self.log, *self.commands))
+
+    def said(self, index: int) -> Said:
+        """The command at offset `index` of control."""
+        return self.ops[self.op(index)]
+
+    def _read(self, command: str) -> Said:
+        kind, *rest = command.split()
+        turn = next((word for word in rest if word != "foreign"), "")
+        owner = next((record for record in self.log if record.split()[0] == turn), self.log[0])
+        foreign = "foreign" in rest
+        return Said(kind, turn, foreign, foreign != ("foreign" in owner.split()))
+
+    @property
+    def budget(self) -> tuple[int, ...]:
+        """How many faults of each kind are left at first."""
+        return tuple(self.faults.get(fault, 0) for fault in FAULTS)
+
+    def mail(self, offset: int) -> Mail:
+        """The turn record at `offset`, as a session gets it."""
+        turn, *rest = self.log[offset].split()
+        said = {"turn": turn, "text": "other" if "other" in rest else "hi", "user": "v" if "foreign" in rest else "u"}
+        policy = next((word for word in rest if word in _POLICIES), None)
+        content = Turn.model_validate({**said, "if_busy": policy})
+        position = Position(stream="agent.turns", partition=0, offset=offset, timestamp_ms=0)
+        record = TurnRecord("s", content, turn, position, None, None)
+        return Mail(record, digest(content), NOW_MS + 1_000 * self.deadline_s)
+
+    def control(self, index: int) -> ControlRecord:
+        """The control record at offset `index`."""
+        said = self.said(index)
+        body = {"kind": said.kind, "op": self.op(index), "user": "v" if said.foreign else "u"}
+        body |= {"turn": said.turn} if said.turn else {}
+        body |= {"text": "more"} if said.kind == "steer" else {}
+        control = CONTROL.validate_python(body)
+        position = Position(stream="agent.control", partition=0, offset=index, timestamp_ms=0)
+        return ControlRecord("s", control, position, None)
+
+    def rules(self, worker: int) -> Rules:
+        """What holds for the sessions of a worker."""
+        terms = Terms("echo", "1", 1_000 * self.idle_s, self.fresh)
+        return Rules(f"w{worker}", self.tries, lambda _: terms)
