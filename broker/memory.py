@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from broker.lane import Lane, fail
 from broker.memory_cluster import DEFAULT_LIMIT_BYTES, MemoryCluster, MemoryRecord, Verdict
 from broker.memory_consumer import MemoryGroupConsumer
+from broker.memory_group import MemoryGroup
 from broker.outbox import Outbox
 from broker.port import (
     Acked,
     BrokerUnavailable,
+    Extent,
     Outgoing,
     Position,
     PublishError,
@@ -176,6 +178,18 @@ class MemoryScan:
 
     def __init__(self, cluster: MemoryCluster) -> None:
         self._cluster = cluster
+
+    async def extent(self, topic: str, group: str | None = None) -> Extent:
+        """See the port."""
+        count = self._cluster.require_topic(topic).partitions
+        found = self._cluster.groups.get(group or "")
+        committed = found.committed if isinstance(found, MemoryGroup) else {}
+        logs = {partition: self._cluster.log(topic, partition) for partition in range(count)}
+        return Extent(
+            {partition: log.start for partition, log in logs.items()},
+            {partition: log.end for partition, log in logs.items()},
+            {partition: committed[topic, partition] for partition in logs if (topic, partition) in committed},
+        )
 
     async def read(self, topic: str) -> AsyncIterator[Sequence[Record]]:
         """See the port."""

@@ -163,8 +163,20 @@ class Tail(Protocol):
     async def stop(self) -> None: ...
 
 
+class Extent(NamedTuple):
+    """Where a topic begins and ends, and how far a group has committed it: offsets by partition. `committed`: the next
+    offset that the group would read; partitions that it never committed are left out."""
+
+    first: Mapping[int, int]
+    end: Mapping[int, int]
+    committed: Mapping[int, int]
+
+
 class Scan(Protocol):
     """Reads a whole topic as it is now, without a group (the operator's commands)."""
+
+    async def extent(self, topic: str, group: str | None = None) -> Extent:
+        """Of one topic; both names are bare. The commits are read before the ends. Raises BrokerUnavailable."""
 
     def read(self, topic: str) -> AsyncIterator[Sequence[Record]]:
         """Every record from the topic's first one to the end that it has when this begins, in offset order by

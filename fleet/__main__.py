@@ -23,6 +23,8 @@ app = typer.Typer(
 topics_app = typer.Typer(no_args_is_help=True, help="Compares or mends the cluster's topics.")
 session_app = typer.Typer(no_args_is_help=True, help="Shows or deletes a session.")
 letters_app = typer.Typer(no_args_is_help=True, help="Records that were refused, turns that were given up.")
+chaos_app = typer.Typer(no_args_is_help=True, help="Breaks the fleet on purpose, and proves that it kept its word.")
+app.add_typer(chaos_app, name="chaos")
 app.add_typer(topics_app, name="topics")
 app.add_typer(session_app, name="session")
 app.add_typer(letters_app, name="dead-letters")
@@ -192,6 +194,21 @@ def letters_discard(
 
     choice = chosen(ids, every=every, wanted=wanted_of(code, session, since, until))
     raise SystemExit(discard_letters(data, choice, as_json=as_json))
+
+
+@chaos_app.command("check")
+def chaos_check(
+    settled: Annotated[
+        bool, typer.Option("--settled", help="The load is over: what has not ended is a breach.")
+    ] = False,
+    least: Annotated[int, typer.Option("--least", min=0, help="So many turns must have ended for a pass.")] = 1,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Proves from topics and MongoDB alone that no turn was lost, doubled or reordered; exit code 1 if one was."""
+    from fleet.chaos.check import check
+
+    raise SystemExit(check(data, settled=settled, least=least, as_json=as_json))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from itertools import chain, islice
 
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
-from journal.memory_parts import MemoryDirectory, MemoryLetterMarks, MemorySnapshots, MemoryTimers
+from journal.memory_parts import MemoryDirectory, MemoryLetterMarks, MemorySnapshots, MemorySurvey, MemoryTimers
 from journal.port import (
     Directory,
     Found,
@@ -22,6 +22,7 @@ from journal.port import (
     Row,
     Snapshots,
     StoreUnavailable,
+    Survey,
     Timers,
     Verdict,
     Wanted,
@@ -125,6 +126,11 @@ class MemoryStore:
         self.directory: Directory = MemoryDirectory(gate)
         self.timers: Timers = MemoryTimers(gate)
         self.letters: LetterMarks = MemoryLetterMarks(gate)
+        self.survey: Survey = self.survey_of(self.log)
+
+    def survey_of(self, journal: MemoryJournal) -> MemorySurvey:
+        """A survey of this journal and of the snapshots that are here."""
+        return MemorySurvey(self._gate, journal.rows, self._snapshots)
 
     async def start(self) -> None:
         await self._gate(Call("start", "before", ()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from journal.gate import Call, Gate, open_gate
 from journal.paging import token_of, where_of
-from journal.port import LetterMark, Listed, Saving, Timer
+from journal.port import LetterMark, Listed, Row, Saving, Timer
 from schemas.snapshot import Chunk, Snapshot
+
+SURVEY_PAGE = 1_000
 
 
 class MemorySnapshots:
@@ -54,6 +56,10 @@ class MemorySnapshots:
         stored = self._snapshots.get(s)
         return None if stored is None else Snapshot.model_validate_json(stored[1])
 
+    def everything(self) -> list[tuple[str, Snapshot]]:
+        """All snapshots, past the gate."""
+        return [(s, Snapshot.model_validate_json(text)) for s, (_, text) in self._snapshots.items()]
+
     def first(self, s: str, base: int, count: int) -> list[Chunk]:
         """Chunks 0 … `count`-1, past the gate."""
         stored = self._chunks.get(s, {})
@@ -63,6 +69,30 @@ class MemorySnapshots:
     def _count(self, text: str) -> str:
         self.written += len(text)
         return text
+
+
+class MemorySurvey:
+    """The survey port, over the twin's journal rows and snapshots."""
+
+    def __init__(self, gate: Gate, rows: Mapping[tuple[str, int], Row], snapshots: MemorySnapshots) -> None:
+        self.gate = gate
+        self._rows = rows
+        self._snapshots = snapshots
+
+    async def rows(self) -> AsyncIterator[Sequence[Row]]:
+        after: tuple[str, int] = ("", 0)
+        while True:
+            await self.gate(Call("survey.rows", "before", (after,)))
+            page = [self._rows[key] for key in sorted(key for key in self._rows if key > after)[:SURVEY_PAGE]]
+            if not page:
+                return
+            yield page
+            after = (page[-1].s, page[-1].v)
+
+    async def snapshots(self) -> AsyncIterator[Sequence[tuple[str, Snapshot]]]:
+        await self.gate(Call("survey.snapshots", "before", ()))
+        if found := self._snapshots.everything():
+            yield found
 
 
 class MemoryDirectory:

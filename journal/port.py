@@ -5,7 +5,7 @@ Both adapters (`journal.mongo`, `journal.memory`) pass the contract suite in `te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -220,6 +220,17 @@ class Found(NamedTuple):
     chunks: dict[str, list[Chunk]]
 
 
+class Survey(Protocol):
+    """Reads everything that is stored as it is now, a page at a time (the operator's commands). What is written
+    meanwhile may be in it or not; of a session, a version is never missing before one that is there."""
+
+    def rows(self) -> AsyncIterator[Sequence[Row]]:
+        """Every row, in order of (s, v). Raises StoreUnavailable when no page came for 30 s."""
+
+    def snapshots(self) -> AsyncIterator[Sequence[tuple[str, Snapshot]]]:
+        """Every snapshot with its session, in no order. Raises StoreUnavailable when no page came for 30 s."""
+
+
 class Store(Protocol):
     """Everything at one place, as the composition roots build it."""
 
@@ -228,6 +239,7 @@ class Store(Protocol):
     directory: Directory
     timers: Timers
     letters: LetterMarks
+    survey: Survey
 
     async def start(self) -> None:
         """Connect, create the indexes, refuse a standalone: StoreMismatch or StoreUnavailable within 10 s."""

@@ -1,68 +1,38 @@
 """The journal's part of the proof: one session's rows, walked by version, and what became of each turn. Pure.
 
 The walk is a fold of its own, so that a fault of the product's fold is no fault of its judge. Rows whose content a
-CLOSE has unset are trusted up to that CLOSE: only their versions and the turns that they introduce are looked at.
+CLOSE has unset count up to that CLOSE by their versions, and by the turns that they introduce; nothing else is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import orjson
 
-from fleet.chaos.finding import Kind
+from fleet.chaos.fate import Body, Fate, Outcome
+from fleet.chaos.finding import Found, Kind
+from fleet.chaos.life import Life
 from journal.port import Row
-
-Report = Callable[[Kind, str | None, str], None]
-Body = Mapping[str, Any]
-
-
-class Outcome:
-    """How a turn ended, by which version. `frame`: the stored terminal frame; `kept`: messages that joined the history,
-    None where the turn never ran."""
-
-    __slots__ = ("frame", "kept", "name", "version")
-
-    def __init__(self, version: int, name: str, frame: str | None, kept: Sequence[Body] | None) -> None:
-        self.version = version
-        self.name = name
-        self.frame = frame
-        self.kept = kept
-
-
-class Fate:
-    """What the journal says of a turn. `began`: version of its first CLAIM; `waits`: suspended or parked; `gone`: its
-    content is unset; `queued`: its CLAIM is of a record of `agent.turns` that waited in line."""
-
-    __slots__ = ("began", "gone", "introduced", "outcomes", "queued", "waits")
-
-    def __init__(self) -> None:
-        self.introduced: int | None = None
-        self.began: int | None = None
-        self.waits = False
-        self.queued = True
-        self.gone = False
-        self.outcomes: list[Outcome] = []
-
-    @property
-    def over(self) -> bool:
-        return bool(self.outcomes) or self.gone
 
 
 class Chain:
-    """Walks the rows of one session, in order; `fates` by turn."""
+    """Walks the rows of one session, in order; `fates` by turn, in the order in which they were met."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, found: Found, tries: int = 3) -> None:
         self.fates: dict[str, Fate] = {}
-        self._report = report
+        self.life = Life()
+        self._found = found
+        self._most_tries = tries
+        self._tries = 0
+        self._progress = False
         self._version = 0
         self._opened = False
         self._blind = False
         self._turn: str | None = None
         self._attempt = 0
-        self._steps = 0
-        self._reads: dict[str, Callable[[int, Row, Body], None]] = {
+        self._writer = ""
+        self._reads: dict[str, Callable[[Row, Body], None]] = {
             "open": self._open,
             "claim": self._claim_row,
             "step": self._step,
@@ -78,147 +48,185 @@ class Chain:
 
     def walk(self, rows: Sequence[Row]) -> dict[str, Fate]:
         """Every row; the fates."""
+        self._numbers(rows)
         for row in rows:
-            self._number(row)
             self._introduce(row)
             if row.body is None:
                 self._blind = True
-                if row.turn is not None:
-                    self._fate(row.turn).gone = True
-            elif not self._blind or row.kind == "close":
-                self._reads[row.kind](row.v, row, orjson.loads(row.body))
+            if self._blind and row.turn is not None:
+                self.fate(row.turn).gone = True
+            if row.body is not None and (not self._blind or row.kind == "close"):
+                self._read(row, row.body)
+        if self._blind:
+            self._found(Kind.GAP, None, f"content is unset up to version {self._version}, and no CLOSE follows")
         return self.fates
 
-    def _fate(self, turn: str) -> Fate:
+    def fate(self, turn: str) -> Fate:
+        """What is known of a turn so far."""
         fate = self.fates.get(turn)
         if fate is None:
             fate = self.fates[turn] = Fate()
         return fate
 
-    def _number(self, row: Row) -> None:
-        last = self._version
-        if row.v == last:
-            self._report(Kind.DOUBLE_VERSION, row.turn, f"version {row.v} stands twice")
-        elif row.v != last + 1 and not (last == 0 and (row.body is None or row.kind == "close")):
-            self._report(Kind.GAP, row.turn, f"version {row.v} follows {last}")  # after the sweep a log may begin late
-        self._version = row.v
+    def _numbers(self, rows: Sequence[Row]) -> None:
+        """1, 2, 3 …; after the sweep a log may begin late, but only where a CLOSE says what was before."""
+        swept = any(row.kind == "close" for row in rows)
+        last = rows[0].v - 1 if rows and swept else 0
+        nonces: set[str] = set()
+        for row in rows:
+            if row.v == last:
+                self._found(Kind.DOUBLE_VERSION, row.turn, f"version {row.v} stands twice")
+            elif row.v != last + 1:
+                self._found(Kind.GAP, row.turn, f"version {row.v} follows {last}")
+            if row.nonce in nonces:
+                self._found(Kind.DOUBLE_VERSION, row.turn, f"version {row.v}: nonce {row.nonce} stands twice")
+            nonces.add(row.nonce)
+            last = self._version = row.v
 
     def _introduce(self, row: Row) -> None:
         if row.turn is None:
             return
-        fate = self._fate(row.turn)
+        fate = self.fate(row.turn)
         if fate.introduced is not None:
-            self._report(Kind.DOUBLED, row.turn, f"introduced by version {fate.introduced} and again by {row.v}")
+            self._found(Kind.DOUBLED, row.turn, f"introduced by version {fate.introduced} and again by {row.v}")
         else:
             fate.introduced = row.v
 
-    def _open(self, v: int, row: Row, body: Body) -> None:
+    def _read(self, row: Row, text: str) -> None:
+        try:
+            self._reads[row.kind](row, orjson.loads(text))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            said = f"version {row.v}, {row.kind}: {type(error).__name__} {error}"
+            self._found(Kind.UNREADABLE_ENTRY, row.turn, said)
+
+    def _open(self, row: Row, body: Body) -> None:
+        if self._opened:
+            self._found(Kind.STRAY_ENTRY, None, f"version {row.v}: OPEN of a session that is open")
         self._opened = True
+        self.life = Life()
 
-    def _claim_row(self, v: int, row: Row, body: Body) -> None:
-        self._claim(v, body)
+    def _claim_row(self, row: Row, body: Body) -> None:
+        self._claim(row, body)
 
-    def _claim(self, v: int, body: Body) -> None:
+    def _claim(self, row: Row, body: Body) -> None:
         turn, attempt = body["turn"], body["attempt"]
-        fate = self._fate(turn)
-        self._opened = self._opened or "opens" in body
+        fate = self.fate(turn)
+        if "opens" in body:
+            self._open(row, body["opens"])
         if not self._opened:
-            self._report(Kind.STRAY_ENTRY, turn, f"version {v}: CLAIM in a session that is not open")
-        if self._turn == turn:
-            if attempt <= self._attempt:
-                self._report(Kind.LOSER_WROTE, turn, f"version {v}: CLAIM of attempt {attempt} after {self._attempt}")
-                return
+            self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: CLAIM in a session that is not open")
+        if self._turn != turn:
+            self._begin(row, turn, fate)
+            self.life.begin(row.v, body)
+            self._tries = 1
+        elif attempt <= self._attempt:
+            said = f"version {row.v}: CLAIM of attempt {attempt} while attempt {self._attempt} is open"
+            self._found(Kind.LOSER_WROTE, turn, said)
+            return
         else:
-            self._begin(v, turn, fate)
-        self._turn, self._attempt = turn, attempt
+            self._try_again(row, turn)
+        self._turn, self._attempt, self._writer, self._progress = turn, attempt, _writer(row), False
         fate.waits = False
         if fate.began is None:
-            fate.began = v
+            fate.began, fate.claimed_at, fate.user = row.v, body["position"][2], body["user"]
 
-    def _begin(self, v: int, turn: str, fate: Fate) -> None:
+    def _begin(self, row: Row, turn: str, fate: Fate) -> None:
         """Another turn than the one before."""
         if self._turn is not None:
-            self._report(Kind.OVERLAP, turn, f"version {v}: CLAIM while {self._turn} is open")
+            self._found(Kind.OVERLAP, turn, f"version {row.v}: CLAIM while {self._turn} is open")
         if fate.outcomes:
-            self._report(Kind.DOUBLED, turn, f"version {v}: CLAIM after its end by {fate.outcomes[0].version}")
+            self._found(Kind.DOUBLED, turn, f"version {row.v}: CLAIM after its end by {fate.outcomes[0].version}")
         elif fate.introduced is None:
-            self._report(Kind.STRAY_ENTRY, turn, f"version {v}: CLAIM of a turn that nothing introduced")
-        self._steps = 0
+            self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: CLAIM of a turn that nothing introduced")
 
-    def _running(self, v: int, row: Row, body: Body) -> bool:
-        """Whether the entry is of the open attempt."""
+    def _try_again(self, row: Row, turn: str) -> None:
+        """A take-over: a try more, unless something durable happened or the turn was handed over."""
+        self._tries = 1 if self._progress else self._tries + 1
+        if self._tries == self._most_tries + 1:
+            said = f"version {row.v}: CLAIM number {self._tries} in a row without anything durable"
+            self._found(Kind.TOO_MANY_TRIES, turn, said)
+
+    def _running(self, row: Row, body: Body, *, by_owner: bool = True) -> bool:
+        """Whether the entry is of the open attempt; `by_owner`: and must be written by whoever claimed that one."""
         turn, attempt = body["turn"], body["attempt"]
+        what = f"version {row.v}: {row.kind.upper()} of attempt {attempt}"
         if self._turn == turn and self._attempt == attempt:
+            if by_owner and _writer(row) != self._writer:
+                self._found(Kind.LOSER_WROTE, turn, f"{what} by {_writer(row)}, claimed by {self._writer}")
             return True
-        what = f"version {v}: {row.kind.upper()} of attempt {attempt}"
         if self._turn == turn:
-            self._report(Kind.LOSER_WROTE, turn, f"{what} while attempt {self._attempt} is open")
-        elif row.kind != "finish" or not self._fate(turn).outcomes:
-            self._report(Kind.STRAY_ENTRY, turn, f"{what} of a turn that is not open")
+            self._found(Kind.LOSER_WROTE, turn, f"{what} while attempt {self._attempt} is open")
+        else:
+            self._found(Kind.STRAY_ENTRY, turn, f"{what} of a turn that is not open")
         return False
 
-    def _inside(self, v: int, row: Row, body: Body) -> None:
-        self._running(v, row, body)
+    def _inside(self, row: Row, body: Body) -> None:
+        if self._running(row, body) and row.kind == "release":
+            self._progress = True
 
-    def _step(self, v: int, row: Row, body: Body) -> None:
-        if self._running(v, row, body):
-            step = body["step"]
-            if step < self._steps:
-                self._report(Kind.STEP_ORDER, body["turn"], f"version {v}: step {step} after step {self._steps - 1}")
-            elif step > self._steps:
-                self._report(Kind.STEP_ORDER, body["turn"], f"version {v}: step {step}, step {self._steps} is missing")
-            self._steps = step + 1
+    def _step(self, row: Row, body: Body) -> None:
+        step, steps = body["step"], self.fate(body["turn"]).steps
+        if self._running(row, body) and step in steps:
+            self._found(Kind.STEP_TWICE, body["turn"], f"version {row.v}: step {step} once more")
+        steps.add(step)
+        self._progress = True
 
-    def _suspend(self, v: int, row: Row, body: Body) -> None:
-        if self._running(v, row, body):
-            self._fate(body["turn"]).waits = True
+    def _suspend(self, row: Row, body: Body) -> None:
+        if self._running(row, body):
+            self.fate(body["turn"]).waits = True
+            self._progress = True
 
-    def _control(self, v: int, row: Row, body: Body) -> None:
+    def _control(self, row: Row, body: Body) -> None:
         if row.turn is not None:  # it steers: joined to the open turn, its record waits for that one
-            self._fate(row.turn).queued = False
+            self.fate(row.turn).joined = True
 
-    def _park(self, v: int, row: Row, body: Body) -> None:
-        self._fate(body["turn"]).waits = True
+    def _park(self, row: Row, body: Body) -> None:
+        fate = self.fate(body["turn"])
+        fate.waits, fate.user = True, body["user"]
+        self.life.park(body)
 
-    def _settle(self, v: int, row: Row, body: Body) -> None:
-        self._end(Outcome(v, body["outcome"], _nth(row.frames, 0), None), body["turn"])
-
-    def _finish(self, v: int, row: Row, body: Body) -> None:
+    def _settle(self, row: Row, body: Body) -> None:
         turn = body["turn"]
-        kept: Sequence[Body] = body.get("history", ())
-        open_here = self._running(v, row, body)
-        if open_here or self._fate(turn).outcomes:
-            rolled_back = body.get("rollback", False)
-            self._end(Outcome(v, body["outcome"], _nth(row.frames, 0), None if rolled_back else kept), turn)
-        for n, joined in enumerate(body.get("joined", ()), 1):
-            self._end(Outcome(v, "completed", _nth(row.frames, n), None), joined)
-        if open_here:
-            self._turn = None
-        if kept:
-            self._calls(v, turn, kept)
-        claim = body.get("claim")
-        if claim is not None:
-            self._claim(v, claim)
+        if self._turn == turn:
+            self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: SETTLE of a turn that runs")
+        self.fate(turn).user = body["user"]
+        self._end(Outcome(row.v, body["outcome"], _nth(row.frames, 0)), turn)
 
-    def _close(self, v: int, row: Row, body: Body) -> None:
+    def _finish(self, row: Row, body: Body) -> None:
+        turn, kept = body["turn"], body.get("history", ())
+        open_here = self._running(row, body, by_owner=body["outcome"] == "completed")
+        rolled_back = body.get("rollback", False)
+        outcome = Outcome(row.v, body["outcome"], _nth(row.frames, 0), None if rolled_back else kept, True)
+        if open_here:
+            self.life.end(row.v, kept, rolled_back=rolled_back)
+        if open_here or self.fate(turn).outcomes:
+            self._end(outcome, turn)
+        for n, joined in enumerate(body.get("joined", ()), 1):
+            self._end(Outcome(row.v, "completed", _nth(row.frames, n)), joined)
+        if kept:
+            self._calls(row.v, turn, kept)
+        if "claim" in body:
+            self._claim(row, body["claim"])
+
+    def _close(self, row: Row, body: Body) -> None:
         """What waits or runs must be named; after that the session is closed."""
-        ended = body.get("ended", ())
-        for n, turn in enumerate(ended):
-            self._end(Outcome(v, "cancelled", _nth(row.frames, n), None), turn)
+        for n, turn in enumerate(body.get("ended", ())):
+            self._end(Outcome(row.v, "cancelled", _nth(row.frames, n)), turn)
         for turn, fate in self.fates.items():
             if not fate.over:
-                self._report(Kind.NO_TERMINAL, turn, f"version {v}: CLOSE leaves it without an outcome")
+                self._found(Kind.NO_TERMINAL, turn, f"version {row.v}: CLOSE leaves it without an outcome")
                 fate.gone = True
         self._opened, self._turn, self._blind = False, None, False
+        self.life = Life(closed=row.v)
 
     def _end(self, outcome: Outcome, turn: str) -> None:
-        fate = self._fate(turn)
+        fate = self.fate(turn)
         fate.outcomes.append(outcome)
         fate.waits = False
         if len(fate.outcomes) == 2:
             first = fate.outcomes[0]
             text = f"{first.name} by version {first.version} and {outcome.name} by {outcome.version}"
-            self._report(Kind.TWO_TERMINALS, turn, text)
+            self._found(Kind.TWO_TERMINALS, turn, text)
         if self._turn == turn:
             self._turn = None
 
@@ -232,9 +240,14 @@ class Chain:
                 if call in asked:
                     asked.remove(call)
                 else:
-                    self._report(Kind.ORPHAN_TOOL_CALL, turn, f"version {v}: a result of {call}, which was not called")
+                    self._found(Kind.ORPHAN_TOOL_CALL, turn, f"version {v}: a result of {call}, which nobody called")
         for call in asked:
-            self._report(Kind.ORPHAN_TOOL_CALL, turn, f"version {v}: tool call {call} has no result")
+            self._found(Kind.ORPHAN_TOOL_CALL, turn, f"version {v}: tool call {call} has no result")
+
+
+def _writer(row: Row) -> str:
+    """The incarnation of the worker that wrote an entry."""
+    return row.nonce.partition("-")[0]
 
 
 def _nth(frames: Sequence[str], n: int) -> str | None:

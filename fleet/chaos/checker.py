@@ -1,4 +1,4 @@
-"""The history checker: evidence of one session in, verdict out. Pure; knows the contract, no product code that it judges.
+"""The history checker: evidence of one session in, verdict out. Pure; knows the contract, no code that it judges.
 
 Legal, and no finding: turns that were sent again, frames that lie twice, refused records (their dead letters say so),
 records on the wrong partition (moved), turns that are under way.
@@ -9,155 +9,172 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import orjson
+
 from broker.partition import partition_of
-from fleet.chaos.chain import Chain, Fate
-from fleet.chaos.evidence import Evidence, FrameRecord, TurnRecord
+from fleet.chaos.chain import Chain
+from fleet.chaos.evidence import TURNS, Evidence, FrameRecord, TurnRecord, events_of
+from fleet.chaos.fate import Fate
 from fleet.chaos.finding import Finding, Kind, Verdict
+from fleet.chaos.orders import check_orders
 from fleet.chaos.stream import TERMINALS, compare
 
-TURNS = "agent.turns"
+POISON = "poison"
+_NO_TURN: Sequence[TurnRecord] = ()
+_NO_FRAME: Sequence[FrameRecord] = ()
 
 
-def check(evidence: Evidence, *, settled: bool = False) -> Verdict:
-    """The verdict on one session. `settled`: the load is over, so a turn that has not ended is a breach as well."""
-    return _Case(evidence, settled=settled).verdict()
+def check(evidence: Evidence, verdict: Verdict) -> None:
+    """Adds what there is to say of one session."""
+    _Case(evidence, verdict).judge()
 
 
 class _Case:
-    def __init__(self, evidence: Evidence, *, settled: bool) -> None:
-        self._evidence = evidence
-        self._settled = settled
-        self._found: list[tuple[Kind, str | None, str]] = []
+    def __init__(self, evidence: Evidence, verdict: Verdict) -> None:
+        self._seen = evidence
+        self._verdict = verdict
+        self._chain = Chain(self._found, evidence.marks.tries)
         self._fates: Mapping[str, Fate] = {}
+        self._where = partition_of(evidence.session.encode(), evidence.marks.partitions)
         self._last_known = -1
 
-    def verdict(self) -> Verdict:
-        seen = self._evidence
-        self._fates = Chain(self._report).walk(seen.rows)
-        home, asked, unreadable = self._sorted()
+    def judge(self) -> None:
+        seen, verdict = self._seen, self._verdict
+        self._fates = self._chain.walk(seen.rows)
+        asked = self._asked()
         frames: dict[str, list[FrameRecord]] = defaultdict(list)
         for record in seen.frames:
-            turn = record.frame.get("turn")
-            if turn is not None and record.frame["type"] not in ("refused", "ack"):
-                frames[turn].append(record)
-        self._order(home)
-        verdict = Verdict(sessions=1, records=len(seen.turns), entries=len(seen.rows), frames=len(seen.frames))
-        verdict.letters = len(seen.letters)
-        turns = self._fates.keys() | asked.keys()
-        for turn in [*self._fates, *(turn for turn in {**asked, **frames} if turn not in self._fates)]:
-            verdict.pending += self._turn(turn, asked.get(turn, ()), frames.get(turn, ()))
-        for record in unreadable:
-            self._unreadable(record)
-        verdict.turns = len(turns)
-        for kind, name, text in self._found:
-            verdict.add(self._finding(kind, name, text))
-        return verdict
+            if record.frame["type"] not in ("refused", "ack"):
+                frames[record.frame["turn"]].append(record)
+        self._order()
+        if seen.marks.replies_whole:
+            self._frame_order()
+        for turn in {**self._fates, **asked, **frames}:
+            self._turn(turn, asked.get(turn, _NO_TURN), frames.get(turn, _NO_FRAME))
+        if seen.saved is not None:
+            self._chain.life.compare(seen.saved, seen.rows[-1].v if seen.rows else 0, self._found)
+        check_orders(seen, self._fates, self._found)
+        verdict.sessions += 1
+        verdict.turns += len(self._fates.keys() | asked.keys())
+        verdict.records += len(seen.turns)
+        verdict.commands += len(seen.commands)
+        verdict.entries += len(seen.rows)
+        verdict.frames += len(seen.frames)
 
-    def _report(self, kind: Kind, turn: str | None, text: str) -> None:
-        self._found.append((kind, turn, text))
+    def _found(self, kind: Kind, turn: str | None, text: str) -> None:
+        seen, full = self._seen, self._verdict.full
+        events = tuple(events_of(seen, turn)) if turn is not None and not full else ()
+        self._verdict.add(Finding(kind, seen.tenant, seen.session, turn, text, events))
 
-    def _sorted(self) -> tuple[list[TurnRecord], dict[str, list[TurnRecord]], list[TurnRecord]]:
-        """Records at home, all that were not refused by turn, and those that nobody can read."""
-        seen = self._evidence
-        letters = seen.letters
-        where = partition_of(seen.session.encode(), seen.marks.partitions)
-        home: list[TurnRecord] = []
+    def _refused(self, record: TurnRecord) -> bool:
+        """The letter of a poisonous turn names its record too, but that one was taken."""
+        letters = self._seen.letters
+        return bool(letters) and letters.get((TURNS, record.partition, record.offset), POISON) != POISON
+
+    def _asked(self) -> dict[str, list[TurnRecord]]:
+        """Records that were not refused, by turn."""
         asked: dict[str, list[TurnRecord]] = defaultdict(list)
-        unreadable: list[TurnRecord] = []
-        for record in seen.turns:
-            if letters and (TURNS, record.partition, record.offset) in letters:
-                continue
-            if record.turn is None:
-                unreadable.append(record)
+        for record in self._seen.turns:
+            if self._refused(record):
                 continue
             asked[record.turn].append(record)
-            if record.partition == where:
-                home.append(record)
-                if record.turn in self._fates:
-                    self._last_known = max(self._last_known, record.offset)
-        return home, asked, unreadable
+            if record.partition == self._where and record.turn in self._fates:
+                self._last_known = max(self._last_known, record.offset)
+        return asked
 
-    def _committed(self, record: TurnRecord) -> bool:
-        return record.offset < self._evidence.marks.committed.get(record.partition, 0)
-
-    def _order(self, home: Sequence[TurnRecord]) -> None:
-        """Turns begin in the order of their first records."""
+    def _order(self) -> None:
+        """Turns begin in the order of their first records. One whose first record retention has taken says nothing."""
         latest, after = 0, ""
         met: set[str] = set()
-        for record in home:
-            turn = record.turn or ""
-            if turn in met:
+        for record in self._seen.turns:
+            turn = record.turn
+            if record.partition != self._where or turn in met or self._refused(record):
                 continue
             met.add(turn)
             fate = self._fates.get(turn)
-            if fate is None or fate.began is None or not fate.queued:
+            if fate is None or fate.began is None or fate.joined or fate.claimed_at < record.offset:
                 continue
             if fate.began < latest:
                 text = f"began by version {fate.began}, before {after} ({latest}), which was published earlier"
-                self._report(Kind.REORDERED, turn, text)
+                self._found(Kind.REORDERED, turn, text)
             else:
                 latest, after = fate.began, turn
 
-    def _turn(self, turn: str, asked: Sequence[TurnRecord], frames: Sequence[FrameRecord]) -> bool:
-        """One turn's outcome: in the journal, on the replies, and what commits say. True: it is under way."""
+    def _frame_order(self) -> None:
+        """Terminal frames of turns that ran appear on a partition, for the first time each, in the order of ends."""
+        latest: dict[int, tuple[int, str]] = {}
+        met: set[tuple[int, str]] = set()
+        for record in self._seen.frames:
+            frame = record.frame
+            if frame["type"] not in TERMINALS or (record.partition, frame["turn"]) in met:
+                continue
+            turn = frame["turn"]
+            met.add((record.partition, turn))
+            fate = self._fates.get(turn)
+            if fate is None or len(fate.outcomes) != 1 or not fate.outcomes[0].ran:
+                continue
+            version = fate.outcomes[0].version
+            before = latest.get(record.partition, (0, ""))
+            if version < before[0]:
+                text = f"ended by version {version}, its frame came after that of {before[1]} ({before[0]})"
+                self._found(Kind.FRAMES_REORDERED, turn, text)
+            else:
+                latest[record.partition] = (version, turn)
+
+    def _committed(self, asked: Sequence[TurnRecord]) -> list[TurnRecord]:
+        """Records at their own place that will not be read again."""
+        seen, where = self._seen, self._where
+        return [one for one in asked if one.partition == where and seen.committed(TURNS, where, one.offset)]
+
+    def _turn(self, turn: str, asked: Sequence[TurnRecord], frames: Sequence[FrameRecord]) -> None:
+        """One turn's outcome: in the journal, on the replies, and what commits say."""
         fate = self._fates.get(turn)
-        committed = any(map(self._committed, asked))
+        committed = self._committed(asked)
         told = any(record.frame["type"] in TERMINALS for record in frames)
+        if fate is not None:
+            compare(
+                frames,
+                fate,
+                whole=self._seen.marks.replies_whole,
+                found=lambda kind, text: self._found(kind, turn, text),
+            )
         if fate is not None and fate.over:
-            if committed and not told and self._evidence.marks.replies_whole:
-                self._report(
-                    Kind.NO_TERMINAL, turn, "it is over and its record committed, no terminal frame was published"
-                )
-            if len(fate.outcomes) == 1:
-                whole = self._evidence.marks.replies_whole
-                compare(frames, fate.outcomes[0], whole=whole, found=lambda kind, text: self._report(kind, turn, text))
-            return False
-        if told:
-            self._report(Kind.NO_TERMINAL, turn, "a terminal frame was published, the journal holds no outcome")
+            self._over(turn, fate, committed, told=told)
+        elif told:
+            self._found(Kind.NO_TERMINAL, turn, "a terminal frame was published, the journal holds no outcome")
+        elif fate is None and asked and not self._at_home(asked):
+            self._found(Kind.LOST, turn, "its record lay on a wrong partition, was passed over and not moved")
         elif committed and fate is None:
-            self._unknown(turn, asked)
-        elif committed and fate is not None and not fate.waits:
-            self._report(Kind.COMMIT_AHEAD, turn, "its record is committed, the journal holds it open")
-        elif self._settled and not (fate is not None and fate.waits):
-            self._report(Kind.UNFINISHED, turn, "it has not ended")
+            self._unknown(turn, committed[0])
+        elif committed and fate is not None and not fate.waits and not fate.joined:
+            self._found(Kind.COMMIT_AHEAD, turn, "its record is committed, the journal holds it open")
+        elif self._seen.marks.settled and not (fate is not None and fate.waits):
+            self._found(Kind.UNFINISHED, turn, "it has not ended")
         else:
-            return True
-        return False
+            self._verdict.pending += 1
 
-    def _unknown(self, turn: str, asked: Sequence[TurnRecord]) -> None:
+    def _at_home(self, asked: Sequence[TurnRecord]) -> bool:
+        """Whether one of its records lies where it belongs, or will still be moved there."""
+        return any(
+            record.partition == self._where or not self._seen.committed(TURNS, record.partition, record.offset)
+            for record in asked
+        )
+
+    def _over(self, turn: str, fate: Fate, committed: Sequence[TurnRecord], *, told: bool) -> None:
+        self._verdict.ended(fate.outcomes[0].name if fate.outcomes else "gone")
+        if not committed:
+            return
+        if not told and self._seen.marks.replies_whole:
+            self._found(Kind.NO_TERMINAL, turn, "it is over, its record committed, and no terminal frame was published")
+        if fate.outcomes and fate.outcomes[0].frame is not None and fate.outcomes[0].name == "failed":
+            self._poison(turn, fate, fate.outcomes[0].frame)
+
+    def _poison(self, turn: str, fate: Fate, frame: str) -> None:
+        place = (TURNS, self._where, fate.claimed_at)
+        if orjson.loads(frame).get("code") == POISON and place not in self._seen.letters:
+            self._found(Kind.NO_LETTER, turn, "it was given up as poison, is committed and has no dead letter")
+
+    def _unknown(self, turn: str, first: TurnRecord) -> None:
         """The journal does not know it, and its record will not be read again."""
-        first = next(record for record in asked if self._committed(record))
-        if first.offset < self._last_known:
-            self._report(Kind.LOST, turn, "its record is committed and later ones are known, the journal knows it not")
-        else:
-            self._report(Kind.COMMIT_AHEAD, turn, "its record is committed, the journal does not know it")
-
-    def _unreadable(self, record: TurnRecord) -> None:
-        if self._committed(record):
-            place = f"{TURNS}/{record.partition}@{record.offset}"
-            self._report(Kind.NO_LETTER, None, f"{place} cannot be read, is committed and has no dead letter")
-
-    def _finding(self, kind: Kind, turn: str | None, text: str) -> Finding:
-        seen = self._evidence
-        events = tuple(events_of(seen, turn)) if turn is not None else ()
-        return Finding(kind, seen.tenant, seen.session, turn, text, events)
-
-
-def events_of(evidence: Evidence, turn: str) -> list[str]:
-    """What is known of a turn, in order: records, entries, then frames."""
-    told = [
-        f"{TURNS}/{record.partition}@{record.offset} record"
-        + (" committed" if record.offset < evidence.marks.committed.get(record.partition, 0) else "")
-        for record in evidence.turns
-        if record.turn == turn
-    ]
-    name = f'"{turn}"'
-    for row in evidence.rows:
-        if row.turn == turn or (row.body is not None and name in row.body):
-            told.append(f"journal v{row.v} {row.kind.upper()} at {row.at_ms} nonce {row.nonce}")
-    frames = [record for record in evidence.frames if record.frame.get("turn") == turn]
-    for record in sorted(frames, key=lambda record: (record.frame.get("attempt", 0), record.frame.get("seq", 0))):
-        frame = record.frame
-        place = f"agent.replies/{record.partition}@{record.offset}"
-        told.append(f"{place} {frame['type']} attempt {frame.get('attempt')} seq {frame.get('seq')}")
-    return told
+        later = "and later ones are known" if first.offset < self._last_known else "as the last one of its session"
+        self._found(Kind.LOST, turn, f"its record is committed {later}, the journal does not know it")

@@ -1,4 +1,4 @@
-"""The replies' part of the proof: one turn's frames against its stored outcome. Pure.
+"""The replies' part of the proof: one turn's frames against what the journal holds of it. Pure.
 
 Frames are folded in the order (attempt, seq), whatever the order in which they lie; a frame that lies twice counts
 once. `text` of the terminal frame must be what the reader of the stream holds, and what the history keeps.
@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from fleet.chaos.chain import Outcome
 from fleet.chaos.evidence import FrameRecord
+from fleet.chaos.fate import Fate, Outcome
 from fleet.chaos.finding import Kind
 
 TERMINALS = frozenset({"completed", "failed", "cancelled"})
@@ -20,18 +20,21 @@ Found = Callable[[Kind, str], None]
 Frame = Mapping[str, Any]
 
 
-def compare(frames: Sequence[FrameRecord], outcome: Outcome, *, whole: bool, found: Found) -> None:
-    """One turn that is over by `outcome`. `whole`: retention has taken no reply yet."""
-    stored = outcome.frame
-    if stored is None:
-        return  # unset by a CLOSE
-    wanted = stored.encode()
+def compare(frames: Sequence[FrameRecord], fate: Fate, *, whole: bool, found: Found) -> None:
+    """One turn. `whole`: retention has taken no reply yet."""
     published = {record.raw for record in frames if record.frame["type"] in TERMINALS}
     if len(published) > 1:
         found(Kind.TWO_TERMINALS, f"{len(published)} different terminal frames on agent.replies")
-    elif published and wanted not in published:
+    if not fate.gone:
+        _steps(frames, fate, found)
+    if len(fate.outcomes) != 1:
+        return
+    outcome = fate.outcomes[0]
+    if outcome.frame is None:
+        return  # unset by a CLOSE
+    if len(published) == 1 and outcome.frame.encode() not in published:
         found(Kind.TERMINAL_DIFFERS, f"the terminal frame on agent.replies is not that of version {outcome.version}")
-    terminal: Frame = orjson.loads(stored)
+    terminal: Frame = orjson.loads(outcome.frame)
     if terminal["type"] != outcome.name:
         found(Kind.TERMINAL_DIFFERS, f"version {outcome.version} says {outcome.name}, its frame {terminal['type']}")
     _history(terminal, outcome, found)
@@ -39,22 +42,24 @@ def compare(frames: Sequence[FrameRecord], outcome: Outcome, *, whole: bool, fou
         _streamed(frames, terminal, whole, found)
 
 
+def _steps(frames: Sequence[FrameRecord], fate: Fate, found: Found) -> None:
+    """A `step` frame says that a step is durable."""
+    told = {record.frame["step"] for record in frames if record.frame["type"] == "step" and "run" not in record.frame}
+    for step in sorted(told - fate.steps):
+        found(Kind.STEP_NOT_KEPT, f"step {step} was told to be durable, the journal does not hold it")
+
+
 def _history(terminal: Frame, outcome: Outcome, found: Found) -> None:
     """What the conversation keeps of the turn says the same as the answer."""
-    kept = outcome.kept
+    kept, text = outcome.kept, terminal.get("text", "")
     if kept is None or "truncated" in terminal:
-        return
-    text = terminal.get("text", "")
-    if not text and outcome.name != "completed":
         return
     said = "".join(
         [part["text"] for item in kept if item["role"] == "assistant" for part in item["parts"] if "text" in part]
     )
     if said != text:
-        found(
-            Kind.HISTORY_DIFFERS,
-            f"version {outcome.version}: the history keeps {_short(said)}, answered {_short(text)}",
-        )
+        what = f"the history keeps {_short(said)}, answered {_short(text)}"
+        found(Kind.HISTORY_DIFFERS, f"version {outcome.version}: {what}")
 
 
 def _streamed(frames: Sequence[FrameRecord], terminal: Frame, whole: bool, found: Found) -> None:
@@ -67,14 +72,13 @@ def _streamed(frames: Sequence[FrameRecord], terminal: Frame, whole: bool, found
             continue
         key = (frame["attempt"], frame["seq"])
         known = shown.setdefault(key, frame)
-        if known.get("text") != frame.get("text") and frame["type"] not in TERMINALS:
+        if frame["type"] not in TERMINALS and (known["type"], known.get("text")) != (frame["type"], frame.get("text")):
             found(Kind.STREAM_DIFFERS, f"attempt {key[0]} seq {key[1]} was published with two texts")
     order = sorted(key for key in shown if key < place)
     if not _complete(order, place, whole):
         return
-    text, any_text = _folded([shown[key] for key in order])
-    answer = terminal.get("text", "")
-    if any_text and text != answer and (answer or terminal["type"] == "completed"):
+    text, answer = _folded([shown[key] for key in order]), terminal.get("text", "")
+    if text and text != answer and (answer or terminal["type"] == "completed"):  # an answer may come unstreamed
         found(Kind.STREAM_DIFFERS, f"streamed {_short(text)}, answered {_short(answer)}")
 
 
@@ -83,25 +87,21 @@ def _complete(order: Sequence[tuple[int, int]], place: tuple[int, int], whole: b
     leaves some unpublished, and retention takes the oldest; then nothing can be said."""
     attempt, seq = place
     if seq == 0:
-        return True
+        return whole and bool(order)
     if not order or order[-1] != (attempt, seq - 1):
         return False
     return whole or (attempt, 0) in order
 
 
-def _folded(frames: Sequence[Frame]) -> tuple[str, bool]:
-    """The text after deltas and resets, and whether there were any."""
+def _folded(frames: Sequence[Frame]) -> str:
+    """The text after deltas and resets."""
     texts: list[str] = []
-    seen = False
     for frame in frames:
-        kind = frame["type"]
-        if kind == "delta":
+        if frame["type"] == "delta":
             texts.append(frame["text"])
-            seen = True
-        elif kind == "reset":
+        elif frame["type"] == "reset":
             texts = [frame["text"]]
-            seen = True
-    return "".join(texts), seen
+    return "".join(texts)
 
 
 def _short(text: str) -> str:

@@ -426,6 +426,24 @@ class TestScan:
                 async for _ in world.scan().read("nowhere"):
                     raise AssertionError("there is nothing to read")
 
+    async def test_the_extent_tells_ends_and_what_the_group_has_committed(
+        self, world: World, publisher: Publisher, join: Join
+    ) -> None:
+        assert not (await world.scan().extent("turns", "nobody")).committed
+        for number in range(10):
+            publisher.publish(Outgoing("turns", b"k", b"%d" % number, partition=2))
+        consumer, recorder = await join()
+        await recorder.until(lambda: len(recorder.records) == 10)
+        consumer.commit(recorder.generation, {("turns", 2): 4})
+        await consumer.stop()
+        extent = await world.scan().extent("turns", "group")
+
+        assert (extent.first, extent.end) == (dict.fromkeys(range(6), 0), {**dict.fromkeys(range(6), 0), 2: 10})
+        assert {partition: offset for partition, offset in extent.committed.items() if offset} == {2: 4}
+        assert not (await world.scan().extent("control", "group")).end[2]
+        with pytest.raises(BrokerUnavailable, match="fleet topics apply"):
+            await world.scan().extent("nowhere", "group")
+
 
 class TestStart:
     async def test_a_topic_that_does_not_exist_is_refused_and_not_created(self, world: World) -> None:

@@ -97,6 +97,7 @@ class FaultyStore:
         self.directory = twin.directory
         self.timers = twin.timers
         self.letters = twin.letters
+        self.survey = twin.survey
         self.fetch = twin.fetch
         self.start = twin.start
         self.ping = twin.ping

@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
+from broker.memory import MemoryScan
+from fleet.chaos.finding import Verdict
+from fleet.chaos.gather import Sources, inspect
 from journal.loader import load
 from journal.state import FoldError, State
 from tests.simulation import checks
@@ -53,7 +56,21 @@ def run(seed: int, turns: int) -> Outcome:
     return outcome
 
 
-async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
+def histories(seed: int, turns: int) -> Verdict:
+    """One seed, and what the history checker of `fleet chaos check` says of it from topics and store."""
+    loop = VirtualLoop()
+
+    async def judged() -> Verdict:
+        world = await _lived(seed, turns, loop)
+        return await inspect(Sources(MemoryScan(world.cluster), world.store.survey), settled=True, parts=1)
+
+    with _sealed(seed, loop):
+        verdict: Verdict = loop.run(judged())
+    return verdict
+
+
+async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
+    """Load and faults, then calm."""
     plan = plan_of(seed, turns)
     world = World(seed, plan, loop)
     world.group.check = checks.passed(world.ledger, world.cluster)
@@ -64,6 +81,12 @@ async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     Faults(seed, world).schedule(max(3, int(turns * FAULTS_A_TURN)))
     await asyncio.sleep(plan.sent[-1].at_s + 1.0)
     await _settle(world)
+    return world
+
+
+async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
+    world = await _lived(seed, turns, loop)
+    plan = world.plan
     states = await _states(world)
     broken = [*world.ledger.broken, *checks.broken(plan, world.ledger, states)]
     completed = checks.done(world.ledger)

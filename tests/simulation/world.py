@@ -76,6 +76,7 @@ class World:
         self.journal = WatchedJournal(gate_of(self.weather))
         self.journal.ledger = self.ledger
         self.store.log, self.store.journal = self.journal, self.journal
+        self.store.survey = self.store.survey_of(self.journal)
         self.members: list[Member] = []
         self._names = itertools.count(1)
         self.settings = WorkerSettings(

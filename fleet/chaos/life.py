@@ -1,0 +1,69 @@
+"""What the conversation of one life of a session amounts to, version by version; and a snapshot against it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fleet.chaos.evidence import Saved
+from fleet.chaos.fate import Body
+from fleet.chaos.finding import Found, Kind
+
+Said = tuple[str, str, str]
+"""(id of the message, role, its text)."""
+
+
+class Life:
+    """From an OPEN to the CLOSE; `closed`: the version of the CLOSE before it, 0 where there is none."""
+
+    def __init__(self, closed: int = 0) -> None:
+        self.closed = closed
+        self._began: list[int] = []
+        self._said: list[tuple[int, Said]] = []
+        self._parked: dict[str, Body] = {}
+        self._open: Said | None = None
+
+    def park(self, body: Body) -> None:
+        """A turn waits, with its input."""
+        self._parked[body["turn"]] = body["input"]
+
+    def begin(self, v: int, claim: Body) -> None:
+        """A turn's first CLAIM: a history that it brings joins now, its own message when it ends."""
+        turn = claim["turn"]
+        given = claim.get("input") or self._parked.pop(turn, {})
+        if not self._began:
+            brought = enumerate(given.get("history") or ())
+            self._said.extend((v, (f"{turn}~h{n}", item["role"], item["text"])) for n, item in brought)
+        self._began.append(v)
+        parts = given.get("parts", ())
+        self._open = (f"{turn}~0", "user", given.get("text", "") + "".join(part.get("text", "") for part in parts))
+
+    def end(self, v: int, kept: Sequence[Body], *, rolled_back: bool) -> None:
+        """The open turn's FINISH."""
+        if self._open is not None and not rolled_back:
+            self._said.append((v, self._open))
+        self._said.extend((v, said(item)) for item in kept)
+        self._open = None
+
+    def compare(self, saved: Saved, last: int, found: Found) -> None:
+        """A snapshot against the journal. One of before the last CLOSE is about to go, and says nothing."""
+        if saved.version <= self.closed:
+            return
+        if saved.version > last:
+            found(Kind.SNAPSHOT_DIFFERS, None, f"the snapshot is at version {saved.version}, the journal at {last}")
+            return
+        items = [item for v, item in self._said if v <= saved.version]
+        turns = sum(v <= saved.version for v in self._began)
+        if (saved.items, saved.turns) != (len(items), turns):
+            text = f"it counts {saved.items} messages of {saved.turns} turns, the journal {len(items)} of {turns}"
+            found(Kind.SNAPSHOT_DIFFERS, None, f"snapshot at version {saved.version}: {text}")
+            return
+        tail = [said(item) for item in saved.tail]
+        if tail != items[len(items) - len(tail) :]:
+            wrong = next(one for one, other in zip(tail, items[len(items) - len(tail) :], strict=True) if one != other)
+            text = f"snapshot at version {saved.version}: message {wrong[0]} is another one in the journal"
+            found(Kind.SNAPSHOT_DIFFERS, None, text)
+
+
+def said(item: Body) -> Said:
+    """A stored message as it is compared."""
+    return item["id"], item["role"], "".join(part["text"] for part in item.get("parts", ()) if "text" in part)

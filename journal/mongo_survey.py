@@ -1,0 +1,61 @@
+"""Reads the whole journal, and all snapshots, in MongoDB, page by page. Knows the collections' keys; writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from pymongo import ASCENDING, ReadPreference
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+
+from journal.mongo_errors import Answered
+from journal.mongo_journal import COLLECTION, row_of
+from journal.mongo_snapshots import SNAPSHOTS
+from journal.port import Row, StoreUnavailable
+from schemas.snapshot import Snapshot
+
+Document = dict[str, Any]
+_PAGE = 2_000
+_PATIENCE_S, _PAUSE_S = 30.0, 0.5
+
+
+class MongoSurvey:
+    """The survey port. A page that gets no answer is asked for again: a fail-over in the middle is ridden out."""
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self._database = database
+
+    async def rows(self) -> AsyncIterator[Sequence[Row]]:
+        """See the port. In order of `_id`, so that a version that is seen has all before it."""
+        async for page in self._pages(COLLECTION):
+            yield [row_of(stored) for stored in page]
+
+    async def snapshots(self) -> AsyncIterator[Sequence[tuple[str, Snapshot]]]:
+        """See the port."""
+        async for page in self._pages(SNAPSHOTS):
+            yield [(stored["_id"], Snapshot.model_validate_json(stored["body"])) for stored in page]
+
+    async def _pages(self, name: str) -> AsyncIterator[list[Document]]:
+        collection: AsyncCollection[Document] = self._database[name].with_options(
+            read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
+        )
+        wanted: Document = {}
+        while page := await self._page(collection, wanted):
+            yield page
+            wanted = {"_id": {"$gt": page[-1]["_id"]}}
+
+    async def _page(self, collection: AsyncCollection[Document], wanted: Document) -> list[Document]:
+        until_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with Answered(f"read all of {collection.name}"):
+                    found = collection.find(wanted, sort=[("_id", ASCENDING)], limit=_PAGE, batch_size=_PAGE)
+                    return await found.to_list()
+            except StoreUnavailable:
+                if time.monotonic() >= until_s:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
