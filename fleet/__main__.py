@@ -211,6 +211,42 @@ def chaos_check(
     raise SystemExit(check(data, settled=settled, least=least, as_json=as_json))
 
 
+@chaos_app.command("run")
+def chaos_run(
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="How long the load lasts.")] = 2.0,
+    seed: Annotated[int, typer.Option("--seed", help="Decides traffic and faults.")] = 1,
+    faults: Annotated[str, typer.Option("--faults", help="Comma separated; default: all that can be broken.")] = "",
+    every_s: Annotated[float, typer.Option("--every-s", min=0.5, help="Pause between two faults, on average.")] = 6.0,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Turns a second.")] = 40.0,
+    sessions: Annotated[int, typer.Option("--sessions", min=1, help="How many sessions speak.")] = 100,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16)] = 2,
+    kafka: Annotated[str | None, typer.Option("--kafka", help="apache or embedded; default: what is there.")] = None,
+    mongods: Annotated[int, typer.Option("--mongods", min=1, max=7, help="Members of the replica set.")] = 1,
+    least: Annotated[int | None, typer.Option("--least", help="Completed turns; default: half of the load.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("chaos-report"),
+    force: Annotated[int, typer.Option("--force", count=True, help="Twice: break an unmarked cluster.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Load, faults and the check in one command, on a stack of its own; exit code 1 if a promise broke."""
+    from fleet.chaos.run import Wish, engine, named, run
+
+    wish = Wish(
+        minutes=minutes,
+        seed=seed,
+        faults=named(faults),
+        every_s=every_s,
+        rate=rate,
+        sessions=sessions,
+        workers=workers,
+        kafka=engine(kafka),
+        mongods=mongods,
+        least=least,
+        out=out,
+        forced=force,
+    )
+    raise SystemExit(run(wish, as_json=as_json))
+
+
 @app.command()
 def agents(as_json: Json = False) -> None:
     """Lists the agents that workers started here would have."""

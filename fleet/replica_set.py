@@ -50,3 +50,55 @@ async def _stored_config(client: Any) -> dict[str, Any] | None:
         raise
     config: dict[str, Any] = answer["config"]
     return config
+
+
+async def initiate(addresses: list[str]) -> None:
+    """Make one set of mongods that have none yet, and wait for its primary. Elections are quick, for tests."""
+    from pymongo import AsyncMongoClient
+
+    members = [{"_id": number, "host": address} for number, address in enumerate(addresses)]
+    settings = {"electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 500}
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+        addresses[0], directConnection=True, serverSelectionTimeoutMS=10_000
+    )
+    try:
+        await client.admin.command("replSetInitiate", {"_id": SET_NAME, "members": members, "settings": settings})
+    finally:
+        await client.close()
+    while await primary(addresses) is None:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def primary(addresses: list[str]) -> int | None:
+    """Which of these is the primary now; None: nobody says so."""
+    from pymongo import AsyncMongoClient
+    from pymongo.errors import PyMongoError
+
+    for number, address in enumerate(addresses):
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            address, directConnection=True, serverSelectionTimeoutMS=500, connectTimeoutMS=500, socketTimeoutMS=1_000
+        )
+        try:
+            if (await client.admin.command("hello")).get("isWritablePrimary"):
+                return number
+        except PyMongoError:
+            continue
+        finally:
+            await client.close()
+    return None
+
+
+async def step_down(address: str) -> None:
+    """Ask a primary to leave its office for ten seconds. It refuses where nobody could follow; that is no error."""
+    from pymongo import AsyncMongoClient
+    from pymongo.errors import PyMongoError
+
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+        address, directConnection=True, serverSelectionTimeoutMS=2_000
+    )
+    try:
+        await client.admin.command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
+    except PyMongoError:
+        return
+    finally:
+        await client.close()

@@ -121,8 +121,13 @@ class Child:
         tail = "\n  ".join(self.log.read_text("utf-8", "replace").splitlines()[-15:])
         return PartFailed(f"{self.name} {what}; the end of its log:\n  {tail}")
 
-    def _ended(self) -> bool:
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
         return self._popen.poll() is not None
+
+    def _ended(self) -> bool:
+        return self.ended
 
     def _check(self) -> None:
         if self._ended():

@@ -101,25 +101,25 @@ class _Case:
                 latest, after = fate.began, turn
 
     def _frame_order(self) -> None:
-        """Terminal frames of turns that ran appear on a partition, for the first time each, in the order of ends."""
-        latest: dict[int, tuple[int, str]] = {}
-        met: set[tuple[int, str]] = set()
+        """Terminal frames of turns that ran appear on a partition in the order of ends. Who asks again later, somewhere
+        else, gets it there again: a turn with frames on several partitions says nothing."""
+        places: dict[str, set[int]] = defaultdict(set)
+        first: dict[str, int] = {}
         for record in self._seen.frames:
-            frame = record.frame
-            if frame["type"] not in TERMINALS or (record.partition, frame["turn"]) in met:
-                continue
-            turn = frame["turn"]
-            met.add((record.partition, turn))
+            if record.frame["type"] in TERMINALS:
+                places[record.frame["turn"]].add(record.partition)
+                first.setdefault(record.frame["turn"], record.partition)
+        latest: dict[int, tuple[int, str]] = {}
+        for turn, partition in first.items():
             fate = self._fates.get(turn)
-            if fate is None or len(fate.outcomes) != 1 or not fate.outcomes[0].ran:
+            if len(places[turn]) > 1 or fate is None or len(fate.outcomes) != 1 or not fate.outcomes[0].ran:
                 continue
-            version = fate.outcomes[0].version
-            before = latest.get(record.partition, (0, ""))
+            version, before = fate.outcomes[0].version, latest.get(partition, (0, ""))
             if version < before[0]:
                 text = f"ended by version {version}, its frame came after that of {before[1]} ({before[0]})"
                 self._found(Kind.FRAMES_REORDERED, turn, text)
             else:
-                latest[record.partition] = (version, turn)
+                latest[partition] = (version, turn)
 
     def _committed(self, asked: Sequence[TurnRecord]) -> list[TurnRecord]:
         """Records at their own place that will not be read again."""

@@ -99,7 +99,8 @@ async def _journal(sources: Sources, spill: Spill) -> None:
     sources.say("reading the journal")
     async for page in sources.survey.rows():
         for row in page:
-            spill.add(_key(row.s), (ROW, *row), row.size)
+            s, v, kind, nonce, at_ms, *rest = row
+            spill.add(_key(s), (ROW, s, int(v), kind, nonce, int(at_ms), *rest), row.size)  # MongoDB has its own ints
 
 
 def _key(s: str) -> bytes:

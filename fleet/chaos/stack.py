@@ -1,0 +1,178 @@
+"""The stack that a chaos run breaks: brokers, databases, model, gateway, workers as processes of their own.
+
+With addresses given, broker and database are somebody else's, and only our own processes are started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet import broker_part, mongod_part
+from fleet.chaos.process import Process
+from fleet.replica_set import SET_NAME, initiate
+from fleet.topics import provision
+from loadtest import apache_kafka
+from loadtest.processes import Child, free_port
+from schemas.settings import KafkaSettings, MongoSettings
+
+HOST = "127.0.0.1"
+QUICK = ("-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+"""A JVM that is started again and again beside everything else: less compiling, less said."""
+SESSION_TIMEOUT_MS = 6_000
+"""The least that Apache Kafka takes as it is shipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is started. `bootstrap`, `mongo_uri`: given from outside, else empty."""
+
+    kafka: str = "apache"
+    mongods: int = 1
+    workers: int = 2
+    bootstrap: str = ""
+    mongo_uri: str = ""
+    prefix: str = ""
+    database: str = "turnfleet"
+    session_timeout_ms: int = SESSION_TIMEOUT_MS
+
+
+@dataclass(slots=True)
+class Stack:
+    """`async with`: everything runs and is ready. `folder` keeps data and logs."""
+
+    shape: Shape
+    folder: Path
+    workers: list[Process] = field(default_factory=list)
+    mongods: list[Process] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    broker: Process | None = None
+    gateway: Process | None = None
+    model: Process | None = None
+    bootstrap: str = ""
+    mongo_uri: str = ""
+    model_url: str = ""
+    gateway_url: str = ""
+    _all: list[Process] = field(default_factory=list)
+    _watching: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def __aenter__(self) -> Stack:
+        try:
+            await self._start()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """How the broker is reached."""
+        return KafkaSettings(kafka_bootstrap=self.bootstrap, topic_prefix=self.shape.prefix)
+
+    @property
+    def mongo(self) -> MongoSettings:
+        """How the database is reached."""
+        return MongoSettings(mongo_uri=self.mongo_uri, mongo_database=self.shape.database)
+
+    @property
+    def processes(self) -> list[Process]:
+        """All that we started."""
+        return self._all
+
+    async def _start(self) -> None:
+        self.bootstrap, self.mongo_uri = self.shape.bootstrap, self.shape.mongo_uri
+        if not self.mongo_uri:
+            await self._start_mongods()
+        if not self.bootstrap:
+            await self._start_broker()
+        await provision(self.kafka)
+        await self._start_model()
+        await self._start_services()
+        self._watching = [asyncio.create_task(one.watch(), name=f"watch {one.name}") for one in self._all]
+
+    async def _start_mongods(self) -> None:
+        ports = [free_port() for _ in range(self.shape.mongods)]
+        self.addresses = [f"{HOST}:{port}" for port in ports]
+        for number, port in enumerate(ports, 1):
+            data = self.folder / f"mongod-{number}"
+            data.mkdir(parents=True)
+            where = ("--dbpath", str(data), "--port", str(port), "--bind_ip", HOST, "--nounixsocket")
+            size = ("--wiredTigerCacheSizeGB", "0.25", "--wiredTigerEngineConfigString", mongod_part.ENGINE)
+            command = (str(mongod_part.binary()), "--replSet", SET_NAME, *where, *size, "--oplogSize", "256", "--quiet")
+            self.mongods.append(self._process(f"mongod-{number}", command, port=port))
+        await asyncio.gather(*(mongod.start() for mongod in self.mongods))
+        await asyncio.wait_for(initiate(self.addresses), 60.0)
+        self.mongo_uri = f"mongodb://{','.join(self.addresses)}/?replicaSet={SET_NAME}"
+
+    async def _start_broker(self) -> None:
+        port = free_port()
+        if self.shape.kafka == "apache":
+            place = self.folder / "broker"
+            place.mkdir(parents=True)
+            java, *rest = await asyncio.to_thread(apache_kafka.command, place, port)
+            command: tuple[str, ...] = (java, *QUICK, *rest)
+        else:
+            start = ("start", "--only", "kafka", "--host", HOST, "--kafka-port", str(port))
+            command = (str(broker_part.binary()), *start, "--data-dir", str(self.folder / "broker"))
+        self.broker = self._process("broker", command, port=port)
+        await self.broker.start()
+        self.bootstrap = f"{HOST}:{port}"
+
+    async def _start_model(self) -> None:
+        port = free_port()
+        self.model = self._process("model", (sys.executable, "-m", "loadtest", "model", "--port", str(port)), port=port)
+        await self.model.start()
+        self.model_url = f"http://{HOST}:{port}/v1"
+
+    async def _start_services(self) -> None:
+        for number in range(1, self.shape.workers + 1):
+            port = free_port()
+            env = self._env() | {"FLEET_WORKER_PORT": str(port)}
+            self.workers.append(self._service(f"worker-{number}", "workers", port, env))
+        port = free_port()
+        self.gateway_url = f"http://{HOST}:{port}"
+        self.gateway = self._service("gateway", "gateway", port, self._env() | {"FLEET_GATEWAY_PORT": str(port)})
+        await asyncio.gather(*(one.start() for one in (*self.workers, self.gateway)))
+
+    def _env(self) -> dict[str, str]:
+        return {
+            "FLEET_KAFKA_BOOTSTRAP": self.bootstrap,
+            "FLEET_KAFKA_SESSION_TIMEOUT_MS": str(self.shape.session_timeout_ms),
+            "FLEET_MONGO_URI": self.mongo_uri,
+            "FLEET_MONGO_DATABASE": self.shape.database,
+            "FLEET_TOPIC_PREFIX": self.shape.prefix,
+            "FLEET_MODEL_URL": self.model_url,
+            "FLEET_AGENT": "echo",
+            "FLEET_LOG_LEVEL": "warning",
+        }
+
+    def _process(self, name: str, command: tuple[str, ...], *, port: int) -> Process:
+        async def ready(child: Child) -> None:
+            await child.ready_port(port, 60.0)
+
+        log = self.folder / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return self._kept(Process(name, command, env={}, log=log, ready=ready))
+
+    def _service(self, name: str, module: str, port: int, env: dict[str, str]) -> Process:
+        async def ready(child: Child) -> None:
+            await child.ready_url(f"http://{HOST}:{port}/readyz", 60.0)
+
+        log = self.folder / f"{name}.log"
+        return self._kept(Process(name, (sys.executable, "-m", module), env=env, log=log, ready=ready))
+
+    def _kept(self, process: Process) -> Process:
+        self._all.append(process)
+        return process
+
+    async def _end(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        for process in reversed(self._all):
+            await process.end()

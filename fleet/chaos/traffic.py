@@ -1,0 +1,79 @@
+"""What a chaos run asks of the fleet, decided by a seed: turns of many sessions, copies, cancels. Pure."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from loadtest.script import answer_text
+
+COPIES, CANCELS, BY_GATEWAY, BY_MODEL = 0.05, 0.03, 0.25, 0.4
+"""Shares: of turns that are published again, that are cancelled; of sessions that speak over HTTP, that ask a model."""
+TOKENS, TOKENS_PER_S = 12, 60
+
+
+class Ask(NamedTuple):
+    """A turn to be sent. `answer`: what it must say when it is completed; `again`: a copy of an earlier one."""
+
+    session: str
+    turn: str
+    agent: str
+    text: str
+    answer: str
+    by_gateway: bool
+    cancel_after_s: float | None = None
+    again: bool = False
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """As it is published."""
+        return {"turn": self.turn, "agent": self.agent, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class _Speaker:
+    session: str
+    agent: str
+    by_gateway: bool
+
+
+class Traffic:
+    """`next` gives what comes next, for ever. `run` makes the ids of a run its own."""
+
+    def __init__(self, run: str, *, seed: int, sessions: int) -> None:
+        self._run = run
+        self._chances = random.Random(f"traffic {seed}")
+        self._turns = 0
+        self._past: list[Ask] = []
+        self._speakers = [
+            _Speaker(
+                f"{run}-s{number}",
+                "chat" if self._chances.random() < BY_MODEL else "echo",
+                self._chances.random() < BY_GATEWAY,
+            )
+            for number in range(sessions)
+        ]
+
+    def next(self) -> Ask:
+        """A new turn, or a copy of one of the last hundred."""
+        chances = self._chances
+        if self._past and chances.random() < COPIES:
+            return chances.choice(self._past)._replace(again=True, cancel_after_s=None)
+        self._turns += 1
+        speaker, turn = chances.choice(self._speakers), f"{self._run}-t{self._turns}"
+        text = answer = f"say {turn}"
+        if speaker.agent == "chat":
+            start = self._turns * TOKENS % 90_000
+            hint = {"tokens": TOKENS, "rate": TOKENS_PER_S, "first_ms": 20, "start": start}
+            text, answer = orjson.dumps(hint).decode(), answer_text(TOKENS, start)
+        cancel = chances.uniform(0.0, 0.3) if chances.random() < CANCELS else None
+        ask = Ask(speaker.session, turn, speaker.agent, text, answer, speaker.by_gateway, cancel)
+        self._past = [*self._past[-99:], ask]
+        return ask
+
+    def pause_s(self, rate: float) -> float:
+        """Until the next one: arrivals are Poisson."""
+        return self._chances.expovariate(rate)
