@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 
+from fleet.chaos import finding, plan
 from gateway.metrics import Metrics
 from schemas import settings
 from schemas.codes import MEANINGS
@@ -90,7 +91,16 @@ def _row(component: str, family: Metric, labels: Iterable[str]) -> tuple[str, st
     return name, family.type, ", ".join(f"`{label}`" for label in labels), component, family.documentation
 
 
+def chaos_table() -> str:
+    """Every fault of `fleet chaos run`, then every breach that `fleet chaos check` can find, with its promise."""
+    faults = table(("fault", "what happens"), [(f"`{fault}`", text) for fault, text in plan.MEANINGS.items()])
+    rows = [(meaning.promise, f"`{kind}`", meaning.text) for kind, meaning in finding.MEANINGS.items()]
+    rows.sort(key=lambda row: int(row[0][1:]))
+    return f"{faults}\n\n{table(('promise', 'breach', 'what was seen'), rows)}"
+
+
 TABLES = {
+    "reliability.md": chaos_table,
     "settings.md": settings_table,
     "topics.md": topics_table,
     "errors.md": errors_table,
