@@ -50,7 +50,7 @@ class Bench:
     @asynccontextmanager
     async def yardstick(self) -> AsyncIterator[tuple[KafkaLane, Child]]:
         """The yardstick, reading; and a lane to it."""
-        prefix = _prefix()
+        prefix = new_prefix()
         turns, replies = await yardstick.create_topics(self.stack.bootstrap, prefix)
         options = ["--bootstrap", self.stack.bootstrap, "--mongo", self.stack.mongo_uri, "--prefix", prefix]
         child = self.stack.start("yardstick", "loadtest", "yardstick", *options)
@@ -79,12 +79,15 @@ class Bench:
         self, settings: Mapping[str, str] | None = None, *, gateway: bool = False
     ) -> AsyncIterator[Product]:
         """One worker process, ready, with its topics; `settings` are FLEET_ variables without the prefix."""
-        prefix, ports = _prefix(), (free_port(), free_port())
+        prefix, ports = new_prefix(), (free_port(), free_port())
         database = prefix.strip("-").replace("-", "_")
-        env = self._env(prefix, database, ports) | {
-            f"FLEET_{name.upper()}": value for name, value in (settings or {}).items()
-        }
-        await self._apply_topics(env)
+        listening = {"FLEET_WORKER_PORT": str(ports[0]), "FLEET_GATEWAY_PORT": str(ports[1])}
+        env = (
+            self.env(prefix, database)
+            | listening
+            | {f"FLEET_{name.upper()}": value for name, value in (settings or {}).items()}
+        )
+        await self.apply_topics(env)
         worker = self.stack.start("worker", "workers", **env)
         edge = self.stack.start("gateway", "gateway", **env) if gateway else None
         urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -122,21 +125,21 @@ class Bench:
         finally:
             await client.close()
 
-    def _env(self, prefix: str, database: str, ports: tuple[int, int]) -> dict[str, str]:
+    def env(self, prefix: str, database: str) -> dict[str, str]:
+        """The settings of what runs on this stack."""
         return {
             "FLEET_KAFKA_BOOTSTRAP": self.stack.bootstrap,
             "FLEET_MONGO_URI": self.stack.mongo_uri,
             "FLEET_MONGO_DATABASE": database,
             "FLEET_TOPIC_PREFIX": prefix,
             "FLEET_AGENT": "echo",
-            "FLEET_WORKER_PORT": str(ports[0]),
-            "FLEET_GATEWAY_PORT": str(ports[1]),
             "FLEET_GATEWAY_FRAMES_PER_S": "1000000",
             "FLEET_GATEWAY_FRAMES_BURST": "1000000",
             "FLEET_LOG_LEVEL": "warning",
         }
 
-    async def _apply_topics(self, env: dict[str, str]) -> None:
+    async def apply_topics(self, env: Mapping[str, str]) -> None:
+        """Create the topics under the prefix of `env`."""
         child = self.stack.start("topics", "fleet", "topics", "apply", **env)
         code = await child.wait(timeout_s=30)
         if code:
@@ -158,5 +161,6 @@ def total(samples: dict[str, float], name: str) -> float | None:
     return sum(found) if found else None
 
 
-def _prefix() -> str:
+def new_prefix() -> str:
+    """A topic prefix that nothing else has."""
     return f"load-{secrets.token_hex(4)}-"

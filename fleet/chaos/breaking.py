@@ -43,13 +43,15 @@ class Done:
 
 
 class Breaking:
-    """Runs a plan. `done` grows as faults happen; `failed`: what did not come back."""
+    """Runs a plan. `poison` sends a poisonous turn of a session. `done` grows as faults happen; `failed`: what did not
+    come back."""
 
-    def __init__(self, stack: Stack, say: Callable[[str], None]) -> None:
+    def __init__(self, stack: Stack, say: Callable[[str], None], poison: Callable[[str], Awaitable[None]]) -> None:
         self.done: list[Done] = []
         self.failed: list[str] = []
         self._stack = stack
         self._say = say
+        self._poison = poison
         self._acts: dict[Fault, Callable[[Planned, Done], Awaitable[None]]] = {
             Fault.KILL: self._kill_worker,
             Fault.FREEZE: self._freeze,
@@ -60,6 +62,7 @@ class Breaking:
             Fault.STEP_DOWN: self._step_down,
             Fault.PRIMARY: self._kill_primary,
             Fault.MODEL: self._model,
+            Fault.POISON: self._poisoned,
         }
 
     async def carry_out(self, plan: list[Planned], start_s: float) -> None:
@@ -157,6 +160,10 @@ class Breaking:
             done.skipped, done.what = True, "there is no primary"
             return
         await self._kill(self._stack.mongods[number], planned, done)
+
+    async def _poisoned(self, planned: Planned, done: Done) -> None:
+        done.what = f"a turn of session poison-{planned.which}"
+        await self._poison(f"poison-{planned.which}")
 
     async def _model(self, planned: Planned, done: Done) -> None:
         done.what = "429, 503, cut streams"

@@ -16,6 +16,7 @@ import orjson
 from broker.kafka_publisher import KafkaPublisher
 from broker.kafka_tail import KafkaTail
 from broker.port import BrokerUnavailable, Outgoing, PublishError, PublishUnknown
+from fleet.chaos.agents import POISON
 from fleet.chaos.evidence import CONTROL, REPLIES, TURNS
 from fleet.chaos.score import Score
 from fleet.chaos.traffic import Ask, Traffic
@@ -68,6 +69,12 @@ class Load:
         await self._publisher.stop()
         await self._http.aclose()
 
+    async def poison(self, session: str) -> None:
+        """A turn that kills every process that runs it."""
+        value = orjson.dumps({"turn": mint(), "agent": POISON, "text": "die"})
+        headers = turn_headers(mint(), source=SOURCE, now_ms=_now_ms())
+        await self._until_known(lambda: self._publish(TURNS, session, value, headers))
+
     async def run(self, traffic: Traffic, pace: Pace) -> None:
         """Send for so long, then wait until everything that was accepted is answered, or the grace is over."""
         start_s = self._score.start_s
@@ -98,9 +105,10 @@ class Load:
             self._score.accepted(ask)
         if ask.cancel_after_s is not None:
             await asyncio.sleep(ask.cancel_after_s)
-            self._score.cancelled()
-            op = mint()
-            await self._until_known(lambda: self._cancel(ask, op))
+            await self._command(ask, "cancel", turn=ask.turn)
+        if ask.delete_after_s is not None:
+            await asyncio.sleep(ask.delete_after_s)
+            await self._command(ask, "delete")
 
     async def _until_known(self, send: Callable[[], Awaitable[bool]]) -> bool:
         """Repeat until somebody says that it is in; whether."""
@@ -116,11 +124,13 @@ class Load:
         headers = turn_headers(ask.turn, source=SOURCE, now_ms=_now_ms())
         return await self._publish(TURNS, ask.session, orjson.dumps(ask.value), headers)
 
-    async def _cancel(self, ask: Ask, op: str) -> bool:
-        user = "load" if ask.by_gateway else "anonymous"
-        value = {"op": op, "kind": "cancel", "turn": ask.turn, "user": user}
+    async def _command(self, ask: Ask, kind: str, **more: str) -> None:
+        """A control op, repeated with the same op id until it is in."""
+        self._score.commanded(kind)
+        op = mint()
+        value = {"op": op, "kind": kind, "user": "load" if ask.by_gateway else "anonymous", **more}
         headers = control_headers(op, source=SOURCE, now_ms=_now_ms())
-        return await self._publish(CONTROL, ask.session, orjson.dumps(value), headers)
+        await self._until_known(lambda: self._publish(CONTROL, ask.session, orjson.dumps(value), headers))
 
     async def _publish(self, topic: str, session: str, value: bytes, headers: list[tuple[str, bytes]]) -> bool:
         try:

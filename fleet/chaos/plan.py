@@ -20,6 +20,7 @@ class Fault(StrEnum):
     STEP_DOWN = "step-down"
     PRIMARY = "primary"
     MODEL = "model"
+    POISON = "poison"
 
 
 MEANINGS: dict[Fault, str] = {
@@ -32,6 +33,7 @@ MEANINGS: dict[Fault, str] = {
     Fault.STEP_DOWN: "the primary of the replica set steps down",
     Fault.PRIMARY: "the primary is killed with -9, and started again after some seconds",
     Fault.MODEL: "the model answers 429 and 503, and cuts streams",
+    Fault.POISON: "a turn kills every process that runs it, three times",
 }
 LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.KILL: (0.2, 4.0),
@@ -43,6 +45,7 @@ LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.STEP_DOWN: (0.0, 0.0),
     Fault.PRIMARY: (0.5, 6.0),
     Fault.MODEL: (3.0, 8.0),
+    Fault.POISON: (0.0, 0.0),
 }
 """How long the thing stays broken, from its first moment on, before somebody mends it."""
 FIRST_S, REST_S = 5.0, 12.0

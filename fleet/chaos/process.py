@@ -20,12 +20,13 @@ Ready = Callable[[Child], Awaitable[None]]
 
 
 class Process:
-    """`deaths`: how often it ended though nobody had told it to; `busy`: a fault has hold of it. Each life writes the
-    same log."""
+    """`deaths`: where it ended though nobody had told it to, `suicides`: how often by a kill -9 that is none of ours;
+    `busy`: a fault has hold of it. Each life writes the same log."""
 
     def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, ready: Ready) -> None:
         self.name = name
         self.deaths: list[str] = []
+        self.suicides = 0
         self.busy = False
         self._command = list(command)
         self._env = dict(env)
@@ -91,7 +92,10 @@ class Process:
             if self._wanted and child is not None and child.ended:
                 self._wanted = False
                 code = await child.wait(1.0)
-                self.deaths.append(str(child.failure(f"ended by itself with {code}")))
+                if code == -signal.SIGKILL:
+                    self.suicides += 1
+                else:
+                    self.deaths.append(str(child.failure(f"ended by itself with {code}")))
                 await self.revive()
 
     async def end(self) -> None:

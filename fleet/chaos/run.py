@@ -37,7 +37,7 @@ from loadtest.processes import PartFailed
 from schemas.settings import KafkaSettings, MongoSettings, WorkerSettings
 
 MARKS = ("test", "chaos")
-OURS = frozenset({Fault.KILL, Fault.FREEZE, Fault.DRAIN, Fault.GATEWAY, Fault.GATEWAY_DRAIN, Fault.MODEL})
+OURS = frozenset({Fault.KILL, Fault.FREEZE, Fault.DRAIN, Fault.GATEWAY, Fault.GATEWAY_DRAIN, Fault.MODEL, Fault.POISON})
 """What can be broken where broker and database are somebody else's."""
 QUIET_S = 3.0
 AFTER_S = 5.0
@@ -158,8 +158,7 @@ async def _run(wish: Wish, shape: Shape) -> Report:
     try:
         _say(f"starting {shape.kafka} Kafka, {shape.mongods or 'given'} mongod, {shape.workers} workers, a gateway")
         async with Stack(shape, folder) as stack:
-            breaking = Breaking(stack, _say)
-            await _load(wish, stack, breaking, score)
+            breaking = await _load(wish, stack, score)
             verdict = await _verdict(stack)
             deaths = [death for process in stack.processes for death in process.deaths] + breaking.failed
     finally:
@@ -180,10 +179,11 @@ async def _run(wish: Wish, shape: Shape) -> Report:
     )
 
 
-async def _load(wish: Wish, stack: Stack, breaking: Breaking, score: Score) -> None:
+async def _load(wish: Wish, stack: Stack, score: Score) -> Breaking:
     traffic = Traffic(f"c{secrets.token_hex(3)}", seed=wish.seed, sessions=wish.sessions)
     plan = plan_of(wish.seed, wish.seconds, wish.faults, every_s=wish.every_s)
     async with Load(stack.kafka, stack.gateway_url, score) as load:
+        breaking = Breaking(stack, _say, load.poison)
         score.start_s = time.monotonic()
         _say(f"{wish.seconds:g} s of load at {wish.rate:g} turns/s, {len(plan)} faults, seed {wish.seed}")
         async with asyncio.TaskGroup() as together:
@@ -192,6 +192,7 @@ async def _load(wish: Wish, stack: Stack, breaking: Breaking, score: Score) -> N
         await asyncio.sleep(QUIET_S)  # commits are hints, and come late
     for done in breaking.done:
         done.silence_s = round(score.silence_s(done.at_s, done.until_s + AFTER_S), 2)
+    return breaking
 
 
 async def _verdict(stack: Stack) -> Verdict:

@@ -21,7 +21,7 @@ class Score:
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.start_s = clock_s()
         self.repeated = 0
-        self.cancels = 0
+        self.commands: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
@@ -43,9 +43,9 @@ class Score:
         """Broker or gateway have it."""
         self._accepted.add(ask.turn)
 
-    def cancelled(self) -> None:
-        """A cancel is about to be sent."""
-        self.cancels += 1
+    def commanded(self, kind: str) -> None:
+        """A control op is about to be sent."""
+        self.commands[kind] += 1
 
     def status(self, code: int) -> None:
         """The gateway answered so."""
@@ -97,7 +97,7 @@ class Score:
             "outcomes": dict(self.outcomes),
             "failed_codes": dict(self.codes),
             "http_refusals": {str(code): count for code, count in self.statuses.items()},
-            "cancels": self.cancels,
+            "commands": dict(self.commands),
             "repeated_sends": self.repeated,
             "wrong_answers": self.wrong,
             "longest_silence_s": round(self.silence_s(), 2),

@@ -148,6 +148,7 @@ class Stack:
             "FLEET_TOPIC_PREFIX": self.shape.prefix,
             "FLEET_MODEL_URL": self.model_url,
             "FLEET_AGENT": "echo",
+            "FLEET_AGENTS": "fleet.chaos.agents:agents",
             "FLEET_LOG_LEVEL": "warning",
         }
 

@@ -8,15 +8,21 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from fleet.chaos.agents import STEPS, answer_of
 from loadtest.script import answer_text
 
-COPIES, CANCELS, BY_GATEWAY, BY_MODEL = 0.05, 0.03, 0.25, 0.4
-"""Shares: of turns that are published again, that are cancelled; of sessions that speak over HTTP, that ask a model."""
+COPIES, CANCELS, BY_GATEWAY, DELETES = 0.05, 0.03, 0.25, 0.1
+"""Shares: of turns that are published again, that are cancelled; of sessions that speak over HTTP, that are deleted now
+and then."""
+AGENTS = ("echo", "echo", "chat", "chat", STEPS)
+POLICIES = (None, None, None, None, None, "interrupt", "rollback", "reject")
+DELETED = 0.05
 TOKENS, TOKENS_PER_S = 12, 60
 
 
 class Ask(NamedTuple):
-    """A turn to be sent. `answer`: what it must say when it is completed; `again`: a copy of an earlier one."""
+    """A turn to be sent. `answer`: what it must say when it is completed; `again`: a copy of an earlier one;
+    `delete_after_s`: the session is deleted then."""
 
     session: str
     turn: str
@@ -24,13 +30,16 @@ class Ask(NamedTuple):
     text: str
     answer: str
     by_gateway: bool
+    policy: str | None = None
     cancel_after_s: float | None = None
+    delete_after_s: float | None = None
     again: bool = False
 
     @property
     def value(self) -> dict[str, Any]:
         """As it is published."""
-        return {"turn": self.turn, "agent": self.agent, "text": self.text}
+        said = {"turn": self.turn, "agent": self.agent, "text": self.text}
+        return said | {"if_busy": self.policy} if self.policy else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,8 @@ class _Speaker:
     session: str
     agent: str
     by_gateway: bool
+    policy: str | None
+    deletes: bool
 
 
 class Traffic:
@@ -45,14 +56,16 @@ class Traffic:
 
     def __init__(self, run: str, *, seed: int, sessions: int) -> None:
         self._run = run
-        self._chances = random.Random(f"traffic {seed}")
+        self._chances = chances = random.Random(f"traffic {seed}")
         self._turns = 0
         self._past: list[Ask] = []
         self._speakers = [
             _Speaker(
                 f"{run}-s{number}",
-                "chat" if self._chances.random() < BY_MODEL else "echo",
-                self._chances.random() < BY_GATEWAY,
+                chances.choice(AGENTS),
+                chances.random() < BY_GATEWAY,
+                chances.choice(POLICIES),
+                chances.random() < DELETES,
             )
             for number in range(sessions)
         ]
@@ -61,19 +74,29 @@ class Traffic:
         """A new turn, or a copy of one of the last hundred."""
         chances = self._chances
         if self._past and chances.random() < COPIES:
-            return chances.choice(self._past)._replace(again=True, cancel_after_s=None)
+            return chances.choice(self._past)._replace(again=True, cancel_after_s=None, delete_after_s=None)
         self._turns += 1
         speaker, turn = chances.choice(self._speakers), f"{self._run}-t{self._turns}"
-        text = answer = f"say {turn}"
-        if speaker.agent == "chat":
-            start = self._turns * TOKENS % 90_000
-            hint = {"tokens": TOKENS, "rate": TOKENS_PER_S, "first_ms": 20, "start": start}
-            text, answer = orjson.dumps(hint).decode(), answer_text(TOKENS, start)
-        cancel = chances.uniform(0.0, 0.3) if chances.random() < CANCELS else None
-        ask = Ask(speaker.session, turn, speaker.agent, text, answer, speaker.by_gateway, cancel)
+        text, answer = self._said(speaker.agent, turn)
+        ask = Ask(speaker.session, turn, speaker.agent, text, answer, speaker.by_gateway, speaker.policy)
+        if chances.random() < CANCELS:
+            ask = ask._replace(cancel_after_s=chances.uniform(0.0, 0.3))
+        elif speaker.deletes and chances.random() < DELETED:
+            ask = ask._replace(delete_after_s=chances.uniform(0.0, 0.3))
         self._past = [*self._past[-99:], ask]
         return ask
 
     def pause_s(self, rate: float) -> float:
         """Until the next one: arrivals are Poisson."""
         return self._chances.expovariate(rate)
+
+    def _said(self, agent: str, turn: str) -> tuple[str, str]:
+        """What is asked, and what must be answered."""
+        if agent == STEPS:
+            count = self._chances.randrange(1, 6)
+            return str(count), answer_of(turn, count)
+        if agent == "chat":
+            start = self._turns * TOKENS % 90_000
+            hint = {"tokens": TOKENS, "rate": TOKENS_PER_S, "first_ms": 20, "start": start}
+            return orjson.dumps(hint).decode(), answer_text(TOKENS, start)
+        return f"say {turn}", f"say {turn}"

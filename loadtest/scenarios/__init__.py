@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from loadtest.bench import Bench
 from loadtest.result import Outcome
-from loadtest.scenarios import first_token, idle, in_flight, long_session, sockets, streaming, throughput
+from loadtest.scenarios import first_token, history, idle, in_flight, long_session, sockets, streaming, throughput
 
 Scenario = Callable[[Bench], Awaitable[Outcome]]
 
@@ -20,5 +20,6 @@ ALL: Mapping[str, Scenario] = {
     "in-flight": in_flight.measure,
     "streaming": streaming.measure,
     "long-session": long_session.measure,
+    "history": history.measure,
     "first-token": first_token.measure,
 }

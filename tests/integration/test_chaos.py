@@ -1,0 +1,64 @@
+"""A chaos run on real processes, as it is typed: load, faults, history and report; and a process that is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.chaos.process import Process
+from loadtest.processes import Child, PartFailed
+
+SLEEPS = [sys.executable, "-c", "import time; print('ready x', flush=True); time.sleep(60)"]
+ENDS = [sys.executable, "-c", "raise SystemExit(3)"]
+
+
+async def line(child: Child) -> None:
+    await child.ready_line()
+
+
+async def test_a_process_is_killed_and_comes_back(tmp_path: Path) -> None:
+    process = Process("part", SLEEPS, env={}, log=tmp_path / "part.log", ready=line)
+    await process.start()
+    first = process.child.pid
+    await process.kill()
+    with pytest.raises(PartFailed):
+        _ = process.child
+    await process.revive()
+
+    assert process.child.pid != first
+    process.freeze()
+    await process.end()
+    assert not process.deaths
+
+
+async def test_one_that_ends_by_itself_is_told_of(tmp_path: Path) -> None:
+    process = Process("part", ENDS, env={}, log=tmp_path / "part.log", ready=line)
+    with pytest.raises(PartFailed, match="ended with exit code 3"):
+        await process.start()
+
+
+@pytest.mark.timeout(240)
+def test_a_short_run_on_the_embedded_broker_keeps_every_promise(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fleet", "chaos", "run", "--minutes", "0.4", "--seed", "5", "--rate", "15"]
+    command += ["--faults", "kill,freeze,drain,gateway,poison", "--every-s", "2.5", "--kafka", "embedded"]
+    command += ["--least", "100", "--out", str(tmp_path / "report"), "--json"]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**bare, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
+    report = json.loads(done.stdout)
+    assert report == json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["passed"]
+    assert report["load"]["outcomes"]["completed"] >= 100
+    assert report["verdict"]["clean"]
+    assert sum(not fault["skipped"] for fault in report["faults"]) >= 3
+    assert (tmp_path / "report" / "report.html").read_text().count("<svg") == 3
+    assert (tmp_path / "report" / "logs" / "worker-1.log").exists()
+    assert list(tmp_path.glob("turnfleet-*")) == []
