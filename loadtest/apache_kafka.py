@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from loadtest.processes import PartFailed, free_port
@@ -37,10 +38,11 @@ def available() -> bool:
     return all(shutil.which(tool) for tool in ("java", "mvn"))
 
 
-def command(folder: Path, port: int) -> list[str]:
+def command(folder: Path, port: int, doors: Mapping[int, int] | None = None) -> list[str]:
     """Fetch the jars once into the user's cache, format a new log directory in `folder`; the command that serves it on
-    `port`. Takes seconds and blocks. Raises PartFailed."""
-    settings = SETTINGS | _places(folder, port, free_port())
+    `port`. `doors`: more ports to listen on, each with the port at which who comes in there is told to find the broker
+    (a proxy's, say). Takes seconds and blocks. Raises PartFailed."""
+    settings = SETTINGS | _places(folder, port, free_port(), doors or {})
     config = folder / "server.properties"
     config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), "utf-8")
     java = ["java", "-Xmx512m", "-cp", f"{_libraries()}/*"]
@@ -50,12 +52,17 @@ def command(folder: Path, port: int) -> list[str]:
     return [*java, "kafka.Kafka", str(config)]
 
 
-def _places(folder: Path, port: int, controller: int) -> dict[str, str]:
+def _places(folder: Path, port: int, controller: int, doors: Mapping[int, int]) -> dict[str, str]:
+    names = {f"DOOR{number}": door for number, door in enumerate(doors.items())}
+    inside = [f"{name}://127.0.0.1:{listening}" for name, (listening, _) in names.items()]
+    outside = [f"{name}://127.0.0.1:{told}" for name, (_, told) in names.items()]
+    protocols = [SETTINGS["listener.security.protocol.map"], *(f"{name}:PLAINTEXT" for name in names)]
     return {
         "log.dirs": str(folder / "kafka"),
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listener.security.protocol.map": ",".join(protocols),
+        "listeners": ",".join([f"PLAINTEXT://127.0.0.1:{port}", f"CONTROLLER://127.0.0.1:{controller}", *inside]),
+        "advertised.listeners": ",".join([f"PLAINTEXT://127.0.0.1:{port}", *outside]),
     }
 
 

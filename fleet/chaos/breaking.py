@@ -63,6 +63,9 @@ class Breaking:
             Fault.PRIMARY: self._kill_primary,
             Fault.MODEL: self._model,
             Fault.POISON: self._poisoned,
+            Fault.CUT: self._network,
+            Fault.HOLD: self._network,
+            Fault.SLOW: self._network,
         }
 
     async def carry_out(self, plan: list[Planned], start_s: float) -> None:
@@ -160,6 +163,18 @@ class Breaking:
             done.skipped, done.what = True, "there is no primary"
             return
         await self._kill(self._stack.mongods[number], planned, done)
+
+    async def _network(self, planned: Planned, done: Done) -> None:
+        link = self._stack.links[planned.which % len(self._stack.links)]
+        done.what = link.name
+        if link.busy:
+            done.skipped = True
+            return
+        link.busy = True
+        {Fault.CUT: link.cut, Fault.HOLD: link.hold}.get(planned.fault, link.slow)()
+        await asyncio.sleep(planned.for_s)
+        link.mend()
+        link.busy = False
 
     async def _poisoned(self, planned: Planned, done: Done) -> None:
         done.what = f"a turn of session poison-{planned.which}"

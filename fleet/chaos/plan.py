@@ -21,6 +21,9 @@ class Fault(StrEnum):
     PRIMARY = "primary"
     MODEL = "model"
     POISON = "poison"
+    CUT = "cut"
+    HOLD = "hold"
+    SLOW = "slow"
 
 
 MEANINGS: dict[Fault, str] = {
@@ -34,6 +37,9 @@ MEANINGS: dict[Fault, str] = {
     Fault.PRIMARY: "the primary is killed with -9, and started again after some seconds",
     Fault.MODEL: "the model answers 429 and 503, and cuts streams",
     Fault.POISON: "a turn kills every process that runs it, three times",
+    Fault.CUT: "connections of one process to Kafka, or to MongoDB, are reset, and new ones refused for some seconds",
+    Fault.HOLD: "the same, half-open: nothing gets through and nothing is closed; it arrives when that is over",
+    Fault.SLOW: "the same, each piece of data delayed by 0.2 s",
 }
 LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.KILL: (0.2, 4.0),
@@ -46,6 +52,9 @@ LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.PRIMARY: (0.5, 6.0),
     Fault.MODEL: (3.0, 8.0),
     Fault.POISON: (0.0, 0.0),
+    Fault.CUT: (0.5, 10.0),
+    Fault.HOLD: (0.5, 14.0),
+    Fault.SLOW: (2.0, 8.0),
 }
 """How long the thing stays broken, from its first moment on, before somebody mends it."""
 FIRST_S, REST_S = 5.0, 12.0

@@ -85,18 +85,19 @@ class Process:
             os.kill(self._child.pid, signal.SIGCONT)
 
     async def watch(self) -> None:
-        """Start it again whenever it ends though nobody wanted that; runs until cancelled."""
+        """Start it again whenever it ends though nobody wanted that; runs until cancelled. Raises PartFailed."""
         while True:
             await asyncio.sleep(POLL_S)
             child = self._child
-            if self._wanted and child is not None and child.ended:
-                self._wanted = False
+            if self._wanted and not self.busy and child is not None and child.ended:
+                self.busy, self._wanted = True, False
                 code = await child.wait(1.0)
                 if code == -signal.SIGKILL:
                     self.suicides += 1
                 else:
                     self.deaths.append(str(child.failure(f"ended by itself with {code}")))
                 await self.revive()
+                self.busy = False
 
     async def end(self) -> None:
         """For good; a frozen one as well."""

@@ -145,6 +145,8 @@ def faults_of(wish: Wish, shape: Shape) -> tuple[Fault, ...]:
         can.add(Fault.STEP_DOWN)
     if shape.kafka == "apache":
         can.add(Fault.BROKER)  # the embedded one forgets its last second when it is killed
+    if shape.kafka == "apache" or shape.mongods == 1:
+        can |= {Fault.CUT, Fault.HOLD, Fault.SLOW}
     if wrong := [fault.value for fault in wish.faults if fault not in can]:
         allowed = ", ".join(sorted(fault.value for fault in can))
         raise CommandError(Exit.USAGE, f"this stack cannot break {', '.join(wrong)}; it can: {allowed}")

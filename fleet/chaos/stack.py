@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet import broker_part, mongod_part
+from fleet.chaos.link import Link
 from fleet.chaos.process import Process
 from fleet.replica_set import SET_NAME, initiate
 from fleet.topics import provision
@@ -48,6 +49,7 @@ class Stack:
     workers: list[Process] = field(default_factory=list)
     mongods: list[Process] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
     broker: Process | None = None
     gateway: Process | None = None
     model: Process | None = None
@@ -55,6 +57,7 @@ class Stack:
     mongo_uri: str = ""
     model_url: str = ""
     gateway_url: str = ""
+    _doors: dict[str, Link] = field(default_factory=dict)
     _all: list[Process] = field(default_factory=list)
     _watching: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -114,7 +117,8 @@ class Stack:
         if self.shape.kafka == "apache":
             place = self.folder / "broker"
             place.mkdir(parents=True)
-            java, *rest = await asyncio.to_thread(apache_kafka.command, place, port)
+            doors = await self._make_doors()
+            java, *rest = await asyncio.to_thread(apache_kafka.command, place, port, doors)
             command: tuple[str, ...] = (java, *QUICK, *rest)
         else:
             start = ("start", "--only", "kafka", "--host", HOST, "--kafka-port", str(port))
@@ -123,6 +127,24 @@ class Stack:
         await self.broker.start()
         self.bootstrap = f"{HOST}:{port}"
 
+    async def _make_doors(self) -> dict[int, int]:
+        """A link from each of our services to Kafka, each with a listener of its own behind it."""
+        doors: dict[int, int] = {}
+        for name in self._names():
+            inner = free_port()
+            link = self._doors[name] = await self._link(f"{name} to kafka", inner)
+            doors[inner] = link.port
+        return doors
+
+    async def _link(self, name: str, target: int) -> Link:
+        link = Link(name, HOST, target)
+        await link.start()
+        self.links.append(link)
+        return link
+
+    def _names(self) -> list[str]:
+        return [*(f"worker-{number}" for number in range(1, self.shape.workers + 1)), "gateway"]
+
     async def _start_model(self) -> None:
         port = free_port()
         self.model = self._process("model", (sys.executable, "-m", "loadtest", "model", "--port", str(port)), port=port)
@@ -130,20 +152,26 @@ class Stack:
         self.model_url = f"http://{HOST}:{port}/v1"
 
     async def _start_services(self) -> None:
-        for number in range(1, self.shape.workers + 1):
+        *workers, edge = self._names()
+        for name in workers:
             port = free_port()
-            env = self._env() | {"FLEET_WORKER_PORT": str(port)}
-            self.workers.append(self._service(f"worker-{number}", "workers", port, env))
+            env = await self._env(name) | {"FLEET_WORKER_PORT": str(port)}
+            self.workers.append(self._service(name, "workers", port, env))
         port = free_port()
         self.gateway_url = f"http://{HOST}:{port}"
-        self.gateway = self._service("gateway", "gateway", port, self._env() | {"FLEET_GATEWAY_PORT": str(port)})
+        self.gateway = self._service(edge, "gateway", port, await self._env(edge) | {"FLEET_GATEWAY_PORT": str(port)})
         await asyncio.gather(*(one.start() for one in (*self.workers, self.gateway)))
 
-    def _env(self) -> dict[str, str]:
+    async def _env(self, name: str) -> dict[str, str]:
+        """With links of its own, where there are: to Kafka by its listener, to a set of one member directly."""
+        door, mongo_uri = self._doors.get(name), self.mongo_uri
+        if len(self.addresses) == 1:
+            link = await self._link(f"{name} to mongod", int(self.addresses[0].rpartition(":")[2]))
+            mongo_uri = f"mongodb://{HOST}:{link.port}/?replicaSet={SET_NAME}&directConnection=true"
         return {
-            "FLEET_KAFKA_BOOTSTRAP": self.bootstrap,
+            "FLEET_KAFKA_BOOTSTRAP": f"{HOST}:{door.port}" if door is not None else self.bootstrap,
             "FLEET_KAFKA_SESSION_TIMEOUT_MS": str(self.shape.session_timeout_ms),
-            "FLEET_MONGO_URI": self.mongo_uri,
+            "FLEET_MONGO_URI": mongo_uri,
             "FLEET_MONGO_DATABASE": self.shape.database,
             "FLEET_TOPIC_PREFIX": self.shape.prefix,
             "FLEET_MODEL_URL": self.model_url,
@@ -177,3 +205,5 @@ class Stack:
         await asyncio.gather(*self._watching, return_exceptions=True)
         for process in reversed(self._all):
             await process.end()
+        for link in self.links:
+            await link.stop()

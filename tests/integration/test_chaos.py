@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from fleet.chaos.link import SLOW_S, Link
 from fleet.chaos.process import Process
 from loadtest.processes import Child, PartFailed
 
@@ -62,3 +67,68 @@ def test_a_short_run_on_the_embedded_broker_keeps_every_promise(tmp_path: Path) 
     assert (tmp_path / "report" / "report.html").read_text().count("<svg") == 3
     assert (tmp_path / "report" / "logs" / "worker-1.log").exists()
     assert list(tmp_path.glob("turnfleet-*")) == []
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Link]:
+    """A link to a server that sends back what it gets."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    link = Link("to the echo", "127.0.0.1", server.sockets[0].getsockname()[1])
+    await link.start()
+    yield link
+    await link.stop()
+    server.close()
+
+
+async def test_a_link_lets_everything_through_and_late_when_it_is_slow(echo: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+    writer.write(b"one")
+    assert await reader.readexactly(3) == b"one"
+    echo.slow()
+    begun_s = time.monotonic()
+    writer.write(b"two")
+    assert await reader.readexactly(3) == b"two"
+    assert time.monotonic() - begun_s >= 2 * SLOW_S
+    writer.close()
+
+
+async def test_a_link_that_is_cut_resets_and_refuses_until_it_is_mended(echo: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+    writer.write(b"one")
+    await reader.readexactly(3)
+    echo.cut()
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    again, other = await asyncio.open_connection("127.0.0.1", echo.port)
+    with contextlib.suppress(ConnectionResetError):
+        assert await again.read() == b""
+    echo.mend()
+    third, last = await asyncio.open_connection("127.0.0.1", echo.port)
+    last.write(b"two")
+    assert await third.readexactly(3) == b"two"
+    for one in (writer, other, last):
+        one.close()
+
+
+async def test_what_is_sent_into_a_held_link_arrives_when_it_is_mended(echo: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+    writer.write(b"one")
+    await reader.readexactly(3)
+    echo.hold()
+    writer.write(b"two")
+    late, other = await asyncio.open_connection("127.0.0.1", echo.port)
+    other.write(b"new")
+    for waiting in (reader, late):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiting.readexactly(3), 0.2)
+    echo.mend()
+    assert await reader.readexactly(3) == b"two"
+    assert await late.readexactly(3) == b"new"
+    writer.close()
+    other.close()
