@@ -39,7 +39,7 @@ from schemas.topics import Topics, load_topics
 from workers.agent import RegistrationError
 from workers.builder import Builder
 from workers.executor import Executor
-from workers.health import HealthServer, health_app
+from workers.health import CannotListen, HealthServer, health_app
 from workers.logs import TurnLog, configure
 from workers.models.openai_compatible import OpenAICompatibleModel
 from workers.models.port import ModelMisconfigured
@@ -59,6 +59,7 @@ REFUSED = (
     TopicsMismatch,
     RegistrationError,
     ModelMisconfigured,
+    CannotListen,
 )
 _log = logging.getLogger("fleet.worker")
 _SWITCH_S = 0.001  # the consumer's thread hands records over; 5 ms would be a hop's worth of latency under load
@@ -86,7 +87,6 @@ async def run() -> int:
     model = OpenAICompatibleModel(ModelSettings())
     services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    stop = asyncio.Event()
     worker = Worker(
         Parts(
             store=store,
@@ -94,7 +94,7 @@ async def run() -> int:
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
-            executor=Executor(services, call_later=loop.call_later, fatal=lambda _: stop.set()),
+            executor=Executor(services, call_later=loop.call_later, fatal=lambda error: worker.failed(error)),  # noqa: PLW0108 (made below)
             turn_log=TurnLog(enabled=settings.log_level in {"debug", "info"}, call_later=loop.call_later),
             clock_ms=now_ms,
             clock_s=loop.time,
@@ -109,11 +109,12 @@ async def run() -> int:
     metrics.register(worker.system.metrics)
     readiness = Readiness(worker, admin, topics)
     health = HealthServer(health_app(metrics, readiness.reasons), settings.worker_host, settings.worker_port)
+    health.listen()  # before the group knows of us: a port that is taken should cost nobody a rebalance
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stopping.set)
     await worker.start()
     _calm_gc()
     sys.setswitchinterval(_SWITCH_S)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stopping.set)
     serving = asyncio.create_task(health.serve(), name="health")
     watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
     _log.info("worker started", extra={"worker": name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Mapping
 
 import uvicorn
@@ -39,26 +40,33 @@ class _Quiet(uvicorn.Server):
         yield
 
 
+class CannotListen(Exception):
+    """The address is taken or not ours; the text says what to do."""
+
+
 class HealthServer:
-    """Serves on a port of its own; `port` 0: any free one, `address` tells which."""
+    """Serves on a port of its own; `port` 0: any free one. `listen` comes first."""
 
     def __init__(self, app: Starlette, host: str, port: int) -> None:
         config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
         self._server = _Quiet(config)
-        self._host = host
+        self._host, self._port = host, port
+        self._socket: socket.socket | None = None
+
+    def listen(self) -> None:
+        """Take the port. Raises CannotListen: uvicorn itself would end the process on the spot."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((self._host, self._port), family=family)
+        except OSError as error:
+            what = f"cannot listen on {self._host}:{self._port} ({error})"
+            raise CannotListen(f"{what}: set FLEET_WORKER_HOST, FLEET_WORKER_PORT") from None
 
     async def serve(self) -> None:
         """Serve until `stop`."""
-        await self._server.serve()
+        assert self._socket is not None
+        await self._server.serve(sockets=[self._socket])
 
     async def stop(self) -> None:
         """End the server."""
         self._server.should_exit = True
-
-    @property
-    def address(self) -> str:
-        """`host:port`, once it listens."""
-        for server in getattr(self._server, "servers", []):
-            for socket in server.sockets:
-                return f"{self._host}:{socket.getsockname()[1]}"
-        return self._host
