@@ -15,7 +15,9 @@ from schemas.snapshot import AheadCancel, Chunk, SeenOp, Snapshot
 def fold_rows(state: State, rows: Iterable[Row]) -> State:
     """Fold stored rows: all that follow `state`, up to the newest (not one page of them).
 
-    What lies before the last CLOSE and is unset or dropped in part counts only by its keys.
+    What lies before the last CLOSE and is unset or dropped in part counts only by its keys. Where `state` lived, it is
+    not known to be wiped: it may come from a snapshot that still holds what the CLOSE is to remove, for whoever closed
+    may have died between unsetting the rows and replacing the snapshot.
     """
     listed = list(rows)
     last_close = next((i for i in range(len(listed) - 1, -1, -1) if listed[i].kind == "close"), None)
@@ -27,8 +29,7 @@ def fold_rows(state: State, rows: Iterable[Row]) -> State:
     before, after = listed[:last_close], listed[last_close:]
     hollow = dropped or any(row.body is None for row in before)
     lived = state.version > (state.closed.version if state.closed else 0)
-    done = dropped or any(row.body is None and row.kind != "control" for row in before)
-    left = any(map(has_content, before)) or (lived and not done)
+    left = any(map(has_content, before)) or lived
     state = _fold_hollow(state, before) if hollow else _fold_plain(state, before)
     state = _fold_plain(state, after[:1])._replace(wiped=not left)
     return _fold_plain(state, after[1:])

@@ -17,11 +17,12 @@ from journal.port import Row
 
 
 class Chain:
-    """Walks the rows of one session, in order; `fates` by turn, in the order in which they were met."""
+    """Walks the rows of one session, in order; `fates` by turn, in the order in which they were met. `tries`: as the
+    workers have it set; `kept`: whether there is a snapshot to compare with."""
 
-    def __init__(self, found: Found, tries: int = 3) -> None:
+    def __init__(self, found: Found, *, tries: int = 3, kept: bool = True) -> None:
         self.fates: dict[str, Fate] = {}
-        self.life = Life()
+        self.life = Life(kept=kept)
         self._found = found
         self._most_tries = tries
         self._tries = 0
@@ -103,7 +104,7 @@ class Chain:
         if self._opened:
             self._found(Kind.STRAY_ENTRY, None, f"version {row.v}: OPEN of a session that is open")
         self._opened = True
-        self.life = Life()
+        self.life = Life(self.life.closed, kept=self.life.kept)
 
     def _claim_row(self, row: Row, body: Body) -> None:
         self._claim(row, body)
@@ -140,7 +141,7 @@ class Chain:
             self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: CLAIM of a turn that nothing introduced")
 
     def _try_again(self, row: Row, turn: str) -> None:
-        """A take-over: a try more, unless something durable happened or the turn was handed over."""
+        """A take-over: a try more, unless something durable happened. A hand-over takes its own try back."""
         self._tries = 1 if self._progress else self._tries + 1
         if self._tries == self._most_tries + 1:
             said = f"version {row.v}: CLAIM number {self._tries} in a row without anything durable"
@@ -162,7 +163,7 @@ class Chain:
 
     def _inside(self, row: Row, body: Body) -> None:
         if self._running(row, body) and row.kind == "release":
-            self._progress = True
+            self._tries = max(self._tries - 1, 0)
 
     def _step(self, row: Row, body: Body) -> None:
         step, steps = body["step"], self.fate(body["turn"]).steps
@@ -217,7 +218,7 @@ class Chain:
                 self._found(Kind.NO_TERMINAL, turn, f"version {row.v}: CLOSE leaves it without an outcome")
                 fate.gone = True
         self._opened, self._turn, self._blind = False, None, False
-        self.life = Life(closed=row.v)
+        self.life = Life(row.v, kept=self.life.kept)
 
     def _end(self, outcome: Outcome, turn: str) -> None:
         fate = self.fate(turn)

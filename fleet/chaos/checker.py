@@ -18,6 +18,7 @@ from fleet.chaos.fate import Fate
 from fleet.chaos.finding import Finding, Kind, Verdict
 from fleet.chaos.orders import check_orders
 from fleet.chaos.stream import TERMINALS, compare
+from journal.port import Row
 
 POISON = "poison"
 _NO_TURN: Sequence[TurnRecord] = ()
@@ -33,7 +34,7 @@ class _Case:
     def __init__(self, evidence: Evidence, verdict: Verdict) -> None:
         self._seen = evidence
         self._verdict = verdict
-        self._chain = Chain(self._found, evidence.marks.tries)
+        self._chain = Chain(self._found, tries=evidence.marks.tries, kept=evidence.saved is not None)
         self._fates: Mapping[str, Fate] = {}
         self._where = partition_of(evidence.session.encode(), evidence.marks.partitions)
         self._last_known = -1
@@ -52,7 +53,10 @@ class _Case:
         for turn in {**self._fates, **asked, **frames}:
             self._turn(turn, asked.get(turn, _NO_TURN), frames.get(turn, _NO_FRAME))
         if seen.saved is not None:
-            self._chain.life.compare(seen.saved, seen.rows[-1].v if seen.rows else 0, self._found)
+            last = seen.rows[-1].v if seen.rows else 0
+            self._chain.life.compare(seen.saved, last, self._found, settled=seen.marks.settled)
+        if seen.marks.settled:
+            self._left(self._chain.life.closed)
         check_orders(seen, self._fates, self._found)
         verdict.sessions += 1
         verdict.turns += len(self._fates.keys() | asked.keys())
@@ -65,6 +69,13 @@ class _Case:
         seen, full = self._seen, self._verdict.full
         events = tuple(events_of(seen, turn)) if turn is not None and not full else ()
         self._verdict.add(Finding(kind, seen.tenant, seen.session, turn, text, events))
+
+    def _left(self, closed: int) -> None:
+        """Rows below the last CLOSE that still say something; what stays on purpose are CLOSEs and cancels."""
+        left = [row.v for row in self._seen.rows if row.v < closed and _says_something(row)]
+        if left:
+            what = f"version {left[0]} and {len(left) - 1} more" if len(left) > 1 else f"version {left[0]}"
+            self._found(Kind.CONTENT_LEFT, None, f"{what} still hold content, closed at {closed}")
 
     def _refused(self, record: TurnRecord) -> bool:
         """The letter of a poisonous turn names its record too, but that one was taken."""
@@ -178,3 +189,7 @@ class _Case:
         """The journal does not know it, and its record will not be read again."""
         later = "and later ones are known" if first.offset < self._last_known else "as the last one of its session"
         self._found(Kind.LOST, turn, f"its record is committed {later}, the journal does not know it")
+
+
+def _says_something(row: Row) -> bool:
+    return bool(row.frames) or (row.body is not None and row.kind not in ("close", "control"))

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     STREAM_DIFFERS = "stream_differs"
     HISTORY_DIFFERS = "history_differs"
     SNAPSHOT_DIFFERS = "snapshot_differs"
+    CONTENT_LEFT = "content_left"
     ORPHAN_TOOL_CALL = "orphan_tool_call"
     NO_ACK = "no_ack"
     CANCEL_BROKEN = "cancel_broken"
@@ -72,6 +73,7 @@ MEANINGS: dict[Kind, Meaning] = {
     Kind.STREAM_DIFFERS: Meaning("P7", "the streamed text is not the answer"),
     Kind.HISTORY_DIFFERS: Meaning("P7", "the stored history does not say what the answer says"),
     Kind.SNAPSHOT_DIFFERS: Meaning("P2", "a snapshot does not hold what its journal amounts to"),
+    Kind.CONTENT_LEFT: Meaning("P16", "with `--settled`: content of a session that was deleted is still stored"),
     Kind.ORPHAN_TOOL_CALL: Meaning("P8", "a tool call without a result in the history, or a result without its call"),
     Kind.NO_ACK: Meaning("P8", "the record of a control op is committed, and no ack was published"),
     Kind.CANCEL_BROKEN: Meaning("P8", "the ack of a cancel says one thing, the turn's outcome another"),

@@ -22,7 +22,7 @@ import orjson
 from broker.port import Scan
 from fleet.chaos.evidence import CONTROL, LETTERS, REPLIES, TURNS, Marks
 from fleet.chaos.finding import Verdict
-from fleet.chaos.part import ROW, SAVED, judge, record_item
+from fleet.chaos.part import ROW, SAVED, calm, judge, record_item
 from fleet.chaos.spill import PARTS, Spill
 from fleet.topics import WORKERS
 from journal.port import Survey
@@ -47,8 +47,9 @@ async def inspect(sources: Sources, *, settled: bool = False, parts: int = PARTS
     """The verdict on everything. `settled`: the load is over. Raises BrokerUnavailable, StoreUnavailable."""
     with tempfile.TemporaryDirectory(prefix="turnfleet-check-") as folder:
         spill = Spill(Path(folder), parts=parts)
-        marks = await _gather(sources, spill, settled=settled)
-        spill.flush()
+        with calm():
+            marks = await _gather(sources, spill, settled=settled)
+            spill.flush()
         sources.say(f"judging {spill.written / 2**20:,.0f} MiB of evidence")
         return await _judge_all(spill, marks)
 

@@ -13,10 +13,12 @@ Said = tuple[str, str, str]
 
 
 class Life:
-    """From an OPEN to the CLOSE; `closed`: the version of the CLOSE before it, 0 where there is none."""
+    """From an OPEN to the CLOSE; `closed`: the version of the CLOSE before it, 0 where there is none; `kept`: whether
+    there is a snapshot to compare with, else nothing is remembered."""
 
-    def __init__(self, closed: int = 0) -> None:
+    def __init__(self, closed: int = 0, *, kept: bool = True) -> None:
         self.closed = closed
+        self.kept = kept
         self._began: list[int] = []
         self._said: list[tuple[int, Said]] = []
         self._parked: dict[str, Body] = {}
@@ -28,6 +30,8 @@ class Life:
 
     def begin(self, v: int, claim: Body) -> None:
         """A turn's first CLAIM: a history that it brings joins now, its own message when it ends."""
+        if not self.kept:
+            return
         turn = claim["turn"]
         given = claim.get("input") or self._parked.pop(turn, {})
         if not self._began:
@@ -39,14 +43,20 @@ class Life:
 
     def end(self, v: int, kept: Sequence[Body], *, rolled_back: bool) -> None:
         """The open turn's FINISH."""
+        if not self.kept:
+            return
         if self._open is not None and not rolled_back:
             self._said.append((v, self._open))
         self._said.extend((v, said(item)) for item in kept)
         self._open = None
 
-    def compare(self, saved: Saved, last: int, found: Found) -> None:
-        """A snapshot against the journal. One of before the last CLOSE is about to go, and says nothing."""
+    def compare(self, saved: Saved, last: int, found: Found, *, settled: bool) -> None:
+        """A snapshot against the journal. One of before the last CLOSE is about to go; once the load is over it must be
+        gone, or hold nothing."""
         if saved.version <= self.closed:
+            if settled and saved.items:
+                text = f"the snapshot at version {saved.version} holds {saved.items} messages, closed at {self.closed}"
+                found(Kind.CONTENT_LEFT, None, text)
             return
         if saved.version > last:
             found(Kind.SNAPSHOT_DIFFERS, None, f"the snapshot is at version {saved.version}, the journal at {last}")

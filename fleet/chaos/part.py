@@ -5,8 +5,10 @@ What cannot be read is judged here: it belongs to no session's turn.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,9 @@ from fleet.chaos.finding import Finding, Kind, Verdict
 from fleet.chaos.spill import items_of
 from fleet.letter import Original, read_letter
 from journal.port import Row
-from schemas.codec import decode_control, decode_turn
+from schemas.codec import Headers, decode_control, decode_turn
 from schemas.errors import Refusal
-from schemas.ids import session_key, split_key
+from schemas.ids import legal, session_key, split_key
 from schemas.limits import Limits
 
 ROW, SAVED = "row", "saved"
@@ -42,9 +44,24 @@ _WIDE = Limits(record_bytes=2**31, content_bytes=2**31)  # what was too large fo
 def judge(path: Path, marks: Marks) -> Verdict:
     """The verdict on all sessions of one part."""
     part = _Part(marks)
-    for kind, *fields in items_of(path):
-        part.take[kind](*fields)
-    return part.verdict()
+    take = part.take
+    with calm():
+        for item in items_of(path):
+            take[item[0]](*item[1:])
+        return part.verdict()
+
+
+@contextlib.contextmanager
+def calm() -> Iterator[None]:
+    """No garbage collection: evidence is millions of plain tuples without a cycle, and looking at them takes half of
+    the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class _Session:
@@ -90,6 +107,10 @@ class _Part:
         return self._verdict
 
     def _turn(self, *record: Any) -> None:
+        if (plain := _plain(*record)) is not None:
+            session, turn = plain
+            self._sessions[session].turns.append(turn)
+            return
         original = Original(*record)
         try:
             found = decode_turn(original, TURNS, _WIDE)
@@ -145,6 +166,23 @@ class _Part:
             text = f"{topic}/{record.partition}@{record.offset} cannot be read, is committed and has no dead letter"
             session = (record.key or b"").decode("utf-8", "replace")
             self._verdict.add(Finding(Kind.NO_LETTER, "", session, None, text))
+
+
+def _plain(
+    partition: int, offset: int, _: int, key: bytes | None, value: bytes | None, headers: Headers
+) -> tuple[str, TurnRecord] | None:
+    """(session's name in the store, record) of a turn that names itself: what nearly all are, at a fifth of the price
+    of decoding it. None: decode it. One that is refused for another reason is known by its letter."""
+    if value is None or any(name == "content-type" and not raw.endswith(b"/json") for name, raw in headers):
+        return None
+    try:
+        said, session = orjson.loads(value), (key or b"").decode("ascii")
+        turn, tenant, user = said["turn"], said.get("tenant", "default"), said.get("user", "anonymous")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if not (isinstance(turn, str) and isinstance(tenant, str) and legal(session) and legal(turn) and legal(tenant)):
+        return None
+    return f"{tenant}/{session}", TurnRecord(partition, offset, turn, str(user))
 
 
 class _Read(Original):

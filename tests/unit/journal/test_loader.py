@@ -14,6 +14,7 @@ from journal.memory import MemoryStore
 from journal.port import Row, Saving, Store
 from journal.snapshotting import NOTHING_SAVED, saved_by, snapshot_write
 from journal.state import EMPTY
+from journal.wiping import wipe
 from schemas.snapshot import Chunk, Snapshot
 from tests.support.entries import Session
 
@@ -205,3 +206,22 @@ async def test_reading_on_takes_only_what_is_new(load: Load, store: MemoryStore,
     store.log._versions[S] = [row.v for row in rows]
 
     assert await read_on(store, S, warm) == session.state
+
+
+async def test_a_delete_that_died_between_the_rows_and_the_snapshot_is_done_again(
+    session: Session, store: MemoryStore, load: Load
+) -> None:
+    snapshot, chunks = snapshot_write(session.state, NOTHING_SAVED)
+    await store.snapshots.save([Saving(S, snapshot, chunks)])
+    talk(session, 1)
+    close = session.add(session.close())
+    store.log.apply(session.rows[-3:])
+    await store.journal.unset(S, close.v)
+    found = (await load(store, S)).state
+
+    assert not found.wiped
+    assert (await wipe(store, S, found)).wiped
+    kept = await store.snapshots.load(S)
+    assert kept is not None
+    assert (kept.version, kept.items) == (close.v, ())
+    assert (await load(store, S)).state.wiped

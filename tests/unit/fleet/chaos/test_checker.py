@@ -232,6 +232,16 @@ def snapshot_of_the_future(history: History) -> None:
     history.saved = Saved(99, 3, 9, ())
 
 
+def snapshot_left(history: History) -> None:
+    history.close()
+    history.unset(*range(1, 10))
+    history.saved = Saved(7, 3, 6, ())
+
+
+def rows_left(history: History) -> None:
+    history.close()
+
+
 def call_without_result(history: History) -> None:
     history.claim("t5", offset=history.record("t5"))
     history.publish(history.finish("t5", history=[assistant("t5", "said t5", 1, "c1")]))
@@ -311,6 +321,8 @@ PLANTED: dict[Plant, set[Kind]] = {
     snapshot_behind_its_version: {Kind.SNAPSHOT_DIFFERS},
     snapshot_with_other_words: {Kind.SNAPSHOT_DIFFERS},
     snapshot_of_the_future: {Kind.SNAPSHOT_DIFFERS},
+    snapshot_left: {Kind.CONTENT_LEFT},
+    rows_left: {Kind.CONTENT_LEFT},
     call_without_result: {Kind.ORPHAN_TOOL_CALL},
     result_without_call: {Kind.ORPHAN_TOOL_CALL},
     not_answered: {Kind.NO_ACK},
@@ -320,7 +332,15 @@ PLANTED: dict[Plant, set[Kind]] = {
     too_many_tries: {Kind.TOO_MANY_TRIES},
     poison_without_a_letter: {Kind.NO_LETTER},
 }
-BESIDE = {Kind.NO_TERMINAL, Kind.UNFINISHED, Kind.COMMIT_AHEAD, Kind.STRAY_ENTRY, Kind.FRAMES_REORDERED, Kind.LOST}
+BESIDE = {
+    Kind.CONTENT_LEFT,
+    Kind.NO_TERMINAL,
+    Kind.UNFINISHED,
+    Kind.COMMIT_AHEAD,
+    Kind.STRAY_ENTRY,
+    Kind.FRAMES_REORDERED,
+    Kind.LOST,
+}
 """What some of them break as well."""
 
 
@@ -392,7 +412,7 @@ def test_a_deleted_session_is_known_by_its_keys_alone() -> None:
     history.claim("t5", offset=history.record("t5"))
     history.close("t5")
     history.publish(history.rows[-1].frames[0])
-    history.unset(*range(1, 7))
+    history.unset(*range(1, 11))
     history.turn("t6")
     verdict = history.verdict()
 
