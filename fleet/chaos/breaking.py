@@ -29,7 +29,8 @@ ROTTEN = {
 @dataclass(slots=True)
 class Done:
     """A fault as it happened, in seconds from the start of the load. `what` says to whom; `skipped`: its target was in
-    the hands of another one; `silence_s`: the longest time without an answer about it."""
+    the hands of another one; `silence_s`: the longest time without an answer about it;
+    `takeovers`: turns that went on with another attempt within 20 s, the last of them `takeover_s` after the fault."""
 
     fault: str
     what: str
@@ -37,6 +38,8 @@ class Done:
     until_s: float
     skipped: bool = False
     silence_s: float = 0.0
+    takeovers: int = 0
+    takeover_s: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

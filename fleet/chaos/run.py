@@ -36,6 +36,7 @@ from loadtest import apache_kafka, machine
 from loadtest.processes import PartFailed
 from schemas.settings import KafkaSettings, MongoSettings, WorkerSettings
 
+TAKEN_S = 20.0
 MARKS = ("test", "chaos")
 OURS = frozenset({Fault.KILL, Fault.FREEZE, Fault.DRAIN, Fault.GATEWAY, Fault.GATEWAY_DRAIN, Fault.MODEL, Fault.POISON})
 """What can be broken where broker and database are somebody else's."""
@@ -193,6 +194,7 @@ async def _load(wish: Wish, stack: Stack, score: Score) -> Breaking:
             together.create_task(load.run(traffic, Pace(wish.rate, wish.seconds)), name="load")
         await asyncio.sleep(QUIET_S)  # commits are hints, and come late
     for done in breaking.done:
+        done.takeovers, done.takeover_s = score.taken_over(done.at_s, done.at_s + TAKEN_S)
         done.silence_s = round(score.silence_s(done.at_s, done.until_s + AFTER_S), 2)
     return breaking
 

@@ -33,6 +33,7 @@ class Score:
         self._ended: set[str] = set()
         self._latency: dict[int, list[float]] = defaultdict(list)
         self._ends: list[float] = []
+        self._takeovers: list[float] = []
 
     def offered(self, ask: Ask) -> None:
         """A new turn is about to be sent."""
@@ -54,6 +55,8 @@ class Score:
     def heard(self, frame: Mapping[str, Any]) -> None:
         """A frame of the replies; the first terminal one of each turn counts."""
         turn = frame.get("turn")
+        if frame.get("type") == "started" and frame["attempt"] > 1:
+            self._takeovers.append(self._now_s())
         ask = self._asked.get(turn) if isinstance(turn, str) else None
         if ask is None or frame["type"] not in TERMINALS or ask.turn in self._ended:
             return
@@ -77,6 +80,11 @@ class Score:
         """The longest time in which no turn ended, of those that touch this one."""
         pairs = zip(self._ends, self._ends[1:], strict=False)
         return max((later - sooner for sooner, later in pairs if later >= from_s and sooner <= to_s), default=0.0)
+
+    def taken_over(self, from_s: float, to_s: float) -> tuple[int, float]:
+        """How many turns were taken over in this time, and when the last of them, in seconds from its start."""
+        found = [at_s for at_s in self._takeovers if from_s <= at_s <= to_s]
+        return len(found), round(max(found) - from_s, 2) if found else 0.0
 
     def seconds(self) -> list[tuple[int, int, float]]:
         """(second, turns completed in it, p99 of their latency in ms), gaps included."""

@@ -122,6 +122,17 @@ def test_an_answer_that_is_another_one_is_wrong() -> None:
     assert "answered 'else'" in counted.wrong[0]
 
 
+def test_take_overs_are_counted_from_the_fault_on() -> None:
+    clock = Clock()
+    counted = score(clock)
+    for pause_s, attempt in ((2.0, 2), (3.0, 1), (1.5, 3), (90.0, 2)):
+        clock.now_s += pause_s
+        counted.heard({"type": "started", "turn": "any", "attempt": attempt})
+
+    assert counted.taken_over(1.0, 21.0) == (2, 5.5)
+    assert counted.taken_over(30.0, 50.0) == (0, 0.0)
+
+
 def test_silence_is_the_longest_time_between_two_ends() -> None:
     clock = Clock()
     counted = score(clock)
@@ -180,6 +191,7 @@ def test_the_report_is_json_and_one_page_that_shows_all(tmp_path: Path) -> None:
     assert said["by_second"]["rows"] == [[0, 5, 12.0], [1, 0, None]]
     assert said["faults"][0] == {
         "fault": "kill", "what": "worker-1", "at_s": 1.0, "until_s": 2.5, "skipped": False, "silence_s": 0.0,
+        "takeovers": 0, "takeover_s": 0.0,
     }  # fmt: skip
     assert said["load"]["latency"]["p99_ms"] is None
     assert said["verdict"]["findings"][0]["promise"] == "P1"
