@@ -76,7 +76,7 @@ async def primary(addresses: list[str]) -> int | None:
 
     for number, address in enumerate(addresses):
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-            address, directConnection=True, serverSelectionTimeoutMS=500, connectTimeoutMS=500, socketTimeoutMS=1_000
+            address, directConnection=True, serverSelectionTimeoutMS=1_500, socketTimeoutMS=1_500
         )
         try:
             if (await client.admin.command("hello")).get("isWritablePrimary"):

@@ -36,7 +36,7 @@ class Pace:
 
     rate: float
     seconds: float
-    grace_s: float = 90.0
+    grace_s: float = 60.0
 
 
 class Load:

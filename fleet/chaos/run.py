@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -96,6 +97,8 @@ def run(wish: Wish, *, as_json: bool) -> Exit:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         report = asyncio.run(_run(wish, shape))
+    except asyncio.CancelledError:
+        raise CommandError(Exit.INTERRUPTED, "ended before it was done; what it had started is ended") from None
     except (CannotStart, PartFailed) as failed:
         raise CommandError(Exit.NOT_STARTED, str(failed)) from None
     except (BrokerUnavailable, StoreUnavailable) as error:
@@ -156,6 +159,9 @@ def faults_of(wish: Wish, shape: Shape) -> tuple[Fault, ...]:
 
 async def _run(wish: Wish, shape: Shape) -> Report:
     started, begun_s = datetime.now(UTC), time.monotonic()
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="turnfleet-chaos-"))
     score = Score()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 
 import psutil
@@ -24,13 +25,14 @@ async def measure(bench: Bench) -> Outcome:
     await bench.apply_topics(env)
     stack, database = bench.stack, env["FLEET_MONGO_DATABASE"]
     await fill(stack.bootstrap, stack.mongo_uri, prefix=prefix, database=database, turns=turns)
-    rates, memory, faults = [], [], []
+    rates, memory, cpu, faults = [], [], [], []
     for _ in range(bench.plan.repetitions):
-        begun_s = time.monotonic()
+        begun_s, before_s = time.monotonic(), _children_s()
         child = stack.start("check", "fleet", "chaos", "check", "--settled", "--json", "--least", str(turns), **env)
         memory.append(await _peak_mib(child))
         rates.append(turns / (time.monotonic() - begun_s))
         code = await child.wait(1.0)
+        cpu.append((_children_s() - before_s) / turns * 1e6)
         if code:
             said = child.log.read_text("utf-8", "replace").splitlines()
             faults.append(f"the check ended with {code}: {said[-1][:300] if said else ''}")
@@ -41,11 +43,18 @@ async def measure(bench: Bench) -> Outcome:
         f"{turns:,} turns, {turns // 20:,} sessions: read from Kafka and MongoDB and judged by `fleet chaos check`",
         figures=(
             Figure("turns/s checked", "1/s", Spread.of(rates), target=20_000),
+            Figure("CPU a turn, all its processes", "µs", Spread.of(cpu), "low"),
             Figure("peak memory of all its processes", "MiB", Spread.of(memory), "low"),
         ),
         runs=[{"turns_a_second": rate, "peak_mib": mib} for rate, mib in zip(rates, memory, strict=True)],
         faults=faults,
     )
+
+
+def _children_s() -> float:
+    """CPU of the processes that we started and that have ended, theirs included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 async def _peak_mib(child: Child) -> float:
