@@ -62,6 +62,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._generation = 0
         self._assigned = False
         self._announced = False
+        self._stopping = False
         self._membership: Membership = (-1, "")
         self._held: list[Record] = []
         self._paused: dict[str, frozenset[int]] = {}
@@ -103,11 +104,15 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if tasks:
             await asyncio.wait(tasks)
         self._tasks = []
-        consumer, self._consumer = self._consumer, None
-        if consumer is None:
+        consumer = self._consumer
+        if consumer is None or self._stopping:
             return
+        self._stopping = (
+            True  # a rebalance may come meanwhile: what it revokes is committed, what it assigns is not ours
+        )
         await self._last_commit(consumer, STOP_TIMEOUT_S)
         await close_consumer(consumer, STOP_TIMEOUT_S)
+        self._consumer = None
 
     def pause(self, topic: str, partitions: frozenset[int]) -> None:
         """Exactly these partitions of the bare topic are paused from now on."""
@@ -148,6 +153,8 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
         """Called by aiokafka before it heartbeats again: so nothing is awaited here, `_announce` does the rest."""
+        if self._stopping:
+            return
         self._generation += 1
         self._assigned = True
         self._membership = _membership(self._consumer)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import uvloop
+
 from broker.kafka_scan import KafkaScan
 from broker.port import BrokerUnavailable
 from fleet.chaos.breaking import Breaking
@@ -39,6 +41,7 @@ from schemas.settings import KafkaSettings, MongoSettings, WorkerSettings
 
 TAKEN_S = 20.0
 MARKS = ("test", "chaos")
+NETWORK = frozenset({Fault.CUT, Fault.HOLD, Fault.SLOW})
 OURS = frozenset({Fault.KILL, Fault.FREEZE, Fault.DRAIN, Fault.GATEWAY, Fault.GATEWAY_DRAIN, Fault.MODEL, Fault.POISON})
 """What can be broken where broker and database are somebody else's."""
 QUIET_S = 3.0
@@ -93,10 +96,11 @@ def run(wish: Wish, *, as_json: bool) -> Exit:
     """0: every promise held; 1: one broke, or too few turns were completed to say so."""
     shape = shape_of(wish)
     wish = replace(wish, faults=faults_of(wish, shape))
+    shape = replace(shape, network=bool(NETWORK & {*wish.faults}))
     for name in ("aiokafka", "broker"):  # that nothing answers is what is wanted here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        report = asyncio.run(_run(wish, shape))
+        report = uvloop.run(_run(wish, shape))
     except asyncio.CancelledError:
         raise CommandError(Exit.INTERRUPTED, "ended before it was done; what it had started is ended") from None
     except (CannotStart, PartFailed) as failed:
@@ -150,7 +154,7 @@ def faults_of(wish: Wish, shape: Shape) -> tuple[Fault, ...]:
     if shape.kafka == "apache":
         can.add(Fault.BROKER)  # the embedded one forgets its last second when it is killed
     if shape.kafka == "apache" or shape.mongods == 1:
-        can |= {Fault.CUT, Fault.HOLD, Fault.SLOW}
+        can |= NETWORK
     if wrong := [fault.value for fault in wish.faults if fault not in can]:
         allowed = ", ".join(sorted(fault.value for fault in can))
         raise CommandError(Exit.USAGE, f"this stack cannot break {', '.join(wrong)}; it can: {allowed}")

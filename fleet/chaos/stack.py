@@ -28,7 +28,8 @@ SESSION_TIMEOUT_MS = 6_000
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is started. `bootstrap`, `mongo_uri`: given from outside, else empty."""
+    """What is started. `bootstrap`, `mongo_uri`: given from outside, else empty; `network`: our services reach broker
+    and database through links that can be broken."""
 
     kafka: str = "apache"
     mongods: int = 1
@@ -38,6 +39,7 @@ class Shape:
     prefix: str = ""
     database: str = "turnfleet"
     session_timeout_ms: int = SESSION_TIMEOUT_MS
+    network: bool = False
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class Stack:
         if self.shape.kafka == "apache":
             place = self.folder / "broker"
             place.mkdir(parents=True)
-            doors = await self._make_doors()
+            doors = await self._make_doors() if self.shape.network else None
             java, *rest = await asyncio.to_thread(apache_kafka.command, place, port, doors)
             command: tuple[str, ...] = (java, *QUICK, *rest)
         else:
@@ -165,7 +167,7 @@ class Stack:
     async def _env(self, name: str) -> dict[str, str]:
         """With links of its own, where there are: to Kafka by its listener, to a set of one member directly."""
         door, mongo_uri = self._doors.get(name), self.mongo_uri
-        if len(self.addresses) == 1:
+        if self.shape.network and len(self.addresses) == 1:
             link = await self._link(f"{name} to mongod", int(self.addresses[0].rpartition(":")[2]))
             mongo_uri = f"mongodb://{HOST}:{link.port}/?replicaSet={SET_NAME}&directConnection=true"
         return {
