@@ -14,7 +14,6 @@ from fleet.chaos.plan import Fault, Planned
 from fleet.chaos.process import Process
 from fleet.chaos.stack import Stack
 from fleet.replica_set import primary, step_down
-from fleet.topics import regroup
 from loadtest.processes import PartFailed
 
 ROTTEN = {
@@ -124,8 +123,6 @@ class Breaking:
 
     async def _kill_worker(self, planned: Planned, done: Done) -> None:
         await self._kill(self._worker(planned), planned, done)
-        if self._stack.shape.kafka == "embedded" and not done.skipped:
-            await regroup(self._stack.kafka)  # that broker never expires a silent member
 
     async def _drain_worker(self, planned: Planned, done: Done) -> None:
         await self._drain(self._worker(planned), planned, done)

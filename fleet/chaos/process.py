@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -21,9 +22,19 @@ Ready = Callable[[Child], Awaitable[None]]
 
 class Process:
     """`deaths`: where it ended though nobody had told it to, `suicides`: how often by a kill -9 that is none of ours;
-    `busy`: a fault has hold of it. Each life writes the same log."""
+    `busy`: a fault has hold of it; `bereaved`: told when it died, where others do not notice. Each life writes the same
+    log."""
 
-    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, ready: Ready) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        ready: Ready,
+        bereaved: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.name = name
         self.deaths: list[str] = []
         self.suicides = 0
@@ -32,6 +43,7 @@ class Process:
         self._env = dict(env)
         self._log = log
         self._ready = ready
+        self._bereaved = bereaved
         self._child: Child | None = None
         self._wanted = False
 
@@ -66,8 +78,9 @@ class Process:
         """kill -9."""
         self._wanted = False
         child, self._child = self.child, None
-        os.kill(child.pid, signal.SIGKILL)
+        _tell(child, signal.SIGKILL)
         await child.stop()
+        await self._mourn()
 
     async def drain(self) -> int:
         """SIGTERM; its exit code, after at most 30 s."""
@@ -77,12 +90,12 @@ class Process:
 
     def freeze(self) -> None:
         """SIGSTOP."""
-        os.kill(self.child.pid, signal.SIGSTOP)
+        _tell(self.child, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
         if self._child is not None:
-            os.kill(self._child.pid, signal.SIGCONT)
+            _tell(self._child, signal.SIGCONT)
 
     async def watch(self) -> None:
         """Start it again whenever it ends though nobody wanted that; runs until cancelled. Raises PartFailed."""
@@ -96,6 +109,7 @@ class Process:
                     self.suicides += 1
                 else:
                     self.deaths.append(str(child.failure(f"ended by itself with {code}")))
+                await self._mourn()
                 await self.revive()
                 self.busy = False
 
@@ -104,5 +118,15 @@ class Process:
         self._wanted = False
         child, self._child = self._child, None
         if child is not None:
-            os.kill(child.pid, signal.SIGCONT)
+            _tell(child, signal.SIGCONT)
             await child.stop(5.0)
+
+    async def _mourn(self) -> None:
+        if self._bereaved is not None:
+            await self._bereaved()
+
+
+def _tell(child: Child, number: signal.Signals) -> None:
+    """Send a signal; one that has just ended by itself hears none."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, number)

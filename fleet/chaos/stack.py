@@ -6,15 +6,17 @@ With addresses given, broker and database are somebody else's, and only our own 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker.port import BrokerUnavailable
 from fleet import broker_part, mongod_part
 from fleet.chaos.link import Link
 from fleet.chaos.process import Process
 from fleet.replica_set import SET_NAME, initiate
-from fleet.topics import provision
+from fleet.topics import provision, regroup
 from loadtest import apache_kafka
 from loadtest.processes import Child, free_port
 from schemas.settings import KafkaSettings, MongoSettings
@@ -195,7 +197,14 @@ class Stack:
             await child.ready_url(f"http://{HOST}:{port}/readyz", 60.0)
 
         log = self.folder / f"{name}.log"
-        return self._kept(Process(name, (sys.executable, "-m", module), env=env, log=log, ready=ready))
+        bereaved = self._regroup if module == "workers" and self.shape.kafka == "embedded" else None
+        command = (sys.executable, "-m", module)
+        return self._kept(Process(name, command, env=env, log=log, ready=ready, bereaved=bereaved))
+
+    async def _regroup(self) -> None:
+        """The embedded broker never expires a member that was killed."""
+        with contextlib.suppress(BrokerUnavailable):
+            await regroup(self.kafka)
 
     def _kept(self, process: Process) -> Process:
         self._all.append(process)
