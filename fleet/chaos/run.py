@@ -203,8 +203,9 @@ async def _load(wish: Wish, stack: Stack, score: Score) -> Breaking:
             together.create_task(breaking.carry_out(plan, score.start_s), name="faults")
             together.create_task(load.run(traffic, Pace(wish.rate, wish.seconds)), name="load")
         await asyncio.sleep(QUIET_S)  # commits are hints, and come late
-    for done in breaking.done:
-        done.takeovers, done.takeover_s = score.taken_over(done.at_s, done.at_s + TAKEN_S)
+    for done, following in zip(breaking.done, [*breaking.done[1:], None], strict=True):
+        until_s = done.at_s + TAKEN_S if following is None else min(done.at_s + TAKEN_S, following.at_s)
+        done.takeovers, done.takeover_s = score.taken_over(done.at_s, until_s)
         done.silence_s = round(score.silence_s(done.at_s, done.until_s + AFTER_S), 2)
     return breaking
 
