@@ -28,9 +28,8 @@ ROTTEN = {
 @dataclass(slots=True)
 class Done:
     """A fault as it happened, in seconds from the start of the load. `what` says to whom; `skipped`: its target was in
-    the hands of another one; `silence_s`: the longest time without an answer about it;
-    `takeovers`: turns that went on with another attempt within 20 s and before the next fault, the last of them `takeover_s` after
-    this one."""
+    the hands of another one; `silence_s`: the longest time without an answer about it; `takeovers`: turns that went on
+    with another attempt within 20 s and before the next fault, the last of them `takeover_s` after this one."""
 
     fault: str
     what: str
