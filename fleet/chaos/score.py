@@ -68,7 +68,7 @@ class Score:
             self.codes[str(frame.get("code"))] += 1
         if frame["type"] == "completed":
             self._latency[int(now_s)].append(now_s - self._offered_s[ask.turn])
-            if frame["text"] != ask.answer and len(self.wrong) < EXAMPLES:
+            if ask.answer and frame["text"] != ask.answer and len(self.wrong) < EXAMPLES:
                 self.wrong.append(f"{ask.session}/{ask.turn}: answered {frame['text']!r}, want {ask.answer!r}")
 
     @property

@@ -15,14 +15,14 @@ COPIES, CANCELS, BY_GATEWAY, DELETES = 0.05, 0.03, 0.25, 0.1
 """Shares: of turns that are published again, that are cancelled; of sessions that speak over HTTP, that are deleted now
 and then."""
 AGENTS = ("echo", "echo", "chat", "chat", STEPS)
-POLICIES = (None, None, None, None, None, "interrupt", "rollback", "reject")
+POLICIES = (None, None, None, None, None, "interrupt", "rollback", "reject", "steer")
 DELETED = 0.05
 TOKENS, TOKENS_PER_S = 12, 60
 
 
 class Ask(NamedTuple):
-    """A turn to be sent. `answer`: what it must say when it is completed; `again`: a copy of an earlier one;
-    `delete_after_s`: the session is deleted then."""
+    """A turn to be sent. `answer`: what it must say when it is completed, empty where others have a say; `again`: a
+    copy of an earlier one; `delete_after_s`: the session is deleted then."""
 
     session: str
     turn: str
@@ -78,6 +78,8 @@ class Traffic:
         self._turns += 1
         speaker, turn = chances.choice(self._speakers), f"{self._run}-t{self._turns}"
         text, answer = self._said(speaker.agent, turn)
+        if speaker.policy == "steer":
+            answer = ""
         ask = Ask(speaker.session, turn, speaker.agent, text, answer, speaker.by_gateway, speaker.policy)
         if chances.random() < CANCELS:
             ask = ask._replace(cancel_after_s=chances.uniform(0.0, 0.3))
