@@ -60,10 +60,10 @@ class Process:
         await self._ready(child)
         self._wanted = True
 
-    async def revive(self) -> None:
+    async def revive(self, for_s: float = REVIVE_S) -> None:
         """Start it until it is ready: what it needs may be away itself, and then it ends at once, as a supervisor knows
-        it. Raises PartFailed when that did not help for two minutes."""
-        end_s = time.monotonic() + REVIVE_S
+        it. Raises PartFailed when that did not help for so long."""
+        end_s = time.monotonic() + for_s
         while True:
             try:
                 return await self.start()

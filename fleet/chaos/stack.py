@@ -24,6 +24,8 @@ from schemas.settings import KafkaSettings, MongoSettings
 HOST = "127.0.0.1"
 QUICK = ("-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
 """A JVM that is started again and again beside everything else: less compiling, less said."""
+START_S = 20.0
+"""Services may try again for so long: the embedded broker gives who joins beside others nothing at all at times."""
 SESSION_TIMEOUT_MS = 6_000
 """The least that Apache Kafka takes as it is shipped."""
 
@@ -164,7 +166,7 @@ class Stack:
         port = free_port()
         self.gateway_url = f"http://{HOST}:{port}"
         self.gateway = self._service(edge, "gateway", port, await self._env(edge) | {"FLEET_GATEWAY_PORT": str(port)})
-        await asyncio.gather(*(one.start() for one in (*self.workers, self.gateway)))
+        await asyncio.gather(*(one.revive(START_S) for one in (*self.workers, self.gateway)))
 
     async def _env(self, name: str) -> dict[str, str]:
         """With links of its own, where there are: to Kafka by its listener, to a set of one member directly."""
