@@ -40,7 +40,8 @@ class FoldError(Exception):
 class OpenTurn(NamedTuple):
     """The turn that has begun and is not over. `version`: of its latest CLAIM; `progress`: something durable happened
     since that CLAIM (a step, a suspension), so that the next CLAIM counts as a first try again. `tries`: a RELEASE
-    takes its own attempt out of the count, and no other."""
+    takes its own attempt out of the count, and no other. `intents`: those whose STEP is not there, so that nobody knows
+    what became of the call."""
 
     turn: str
     attempt: int
@@ -241,7 +242,8 @@ def _running(state: State, version: int, turn: str, attempt: int, what: str) -> 
 
 def _step(state: State, version: int, entry: Step) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "STEP")
-    return state._replace(open=now._replace(steps=(*now.steps, entry), progress=True))
+    intents = now.intents and tuple(intent for intent in now.intents if intent.step != entry.step)
+    return state._replace(open=now._replace(steps=(*now.steps, entry), intents=intents, progress=True))
 
 
 def _intent(state: State, version: int, entry: Intent) -> State:

@@ -13,6 +13,7 @@ from orjson import Fragment
 from pydantic import Field, JsonValue, TypeAdapter
 
 from schemas.base import Frozen, without_defaults
+from schemas.codes import Code
 from schemas.frames import CancelledBy, Usage
 from schemas.history import HistoryItem, as_json
 from schemas.receipt import Receipt
@@ -79,8 +80,18 @@ class Claim(_Entry):
         return self.turn if self.input is not None else None
 
 
+class StepError(Frozen):
+    """What a tool raised, kept so that a later attempt raises it again. `retryable`: a RetryableError."""
+
+    code: Code
+    text: str
+    retryable: bool = False
+    after_s: float | None = None
+
+
 class Step(_Entry):
-    """A durable result. `step` counts from 0 within the turn; `digest` is over the arguments."""
+    """A durable result. `step` counts from 0 within the turn; `digest` is over the arguments. `call`: of a tool;
+    `error`: of a tool with side effects that raised, or of which nobody knows what became (`outcome_unknown`)."""
 
     k: Literal["step"] = "step"
     turn: str
@@ -93,14 +104,20 @@ class Step(_Entry):
     text: str = ""
     usage: tuple[Usage, ...] = ()
     steers: tuple[str, ...] = ()
+    call: str | None = None
+    error: StepError | None = None
 
 
 class Intent(_Entry):
-    """Written before a tool call that has side effects. Driven by a later issue."""
+    """Written before the call of a tool that has side effects: step `step` is about to call `name`, with arguments of
+    this digest. `key`: the idempotency key, the same in every attempt. The STEP of the same number is its outcome."""
 
     k: Literal["intent"] = "intent"
     turn: str
     attempt: int
+    step: int
+    name: str
+    digest: str
     call: str
     key: str
 

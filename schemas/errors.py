@@ -33,3 +33,14 @@ class TerminalError(Exception):
     def __init__(self, code: Code, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class OutcomeUnknown(TerminalError):
+    """Nobody can know whether the tool's effect happened: the attempt that called it ended before it was written down.
+    The tool is not called again. `name`, `call`: which one; an agent may catch this and ask, look or tell its user."""
+
+    def __init__(self, name: str, call: str) -> None:
+        text = f"tool {name!r}, call {call}: whether it took effect is unknown; it was not called again"
+        super().__init__(Code.OUTCOME_UNKNOWN, text)
+        self.name = name
+        self.call = call

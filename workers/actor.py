@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from journal.port import Row, Verdict
 from journal.rows import row_of
-from schemas.entries import Claim, Close, Entry, Finish, Settle, Step
+from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step
 from workers import effects as fx
 from workers.outbox import noted
 from workers.partition import Partition
@@ -104,7 +104,7 @@ class Actor(Runs):
             self._finished(entry, took_s)
         elif isinstance(entry, Claim):
             self._system.metrics.hops["claim"].observe(took_s)
-        elif isinstance(entry, Step) and self._steps:
+        elif isinstance(entry, Step | Intent) and self._steps:
             durable = self._steps.popleft()
             if not durable.done():
                 durable.set_result(None)

@@ -7,15 +7,16 @@ again, text that they hold and that is no part of the answer any more is withdra
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import orjson
+from pydantic import JsonValue
 
 from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.history import HistoryItem, ToolCall
 from schemas.ids import message_id
-from schemas.parts import Part, TextPart
-from workers.emitter import Emitter
+from schemas.parts import DataPart, Part, TextPart
 
 
 def clean(text: str) -> str:
@@ -27,6 +28,11 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def parts_of(result: JsonValue) -> tuple[Part, ...]:
+    """A tool's result as a message holds it."""
+    return (TextPart(text=result),) if isinstance(result, str) else (DataPart(data=result),)
 
 
 def json_bytes(text: str) -> int:
@@ -63,6 +69,14 @@ class _ToolAnswer:
     parts: tuple[Part, ...]
 
 
+class Screen(Protocol):
+    """Where the user sees it grow: the emitter."""
+
+    def delta(self, message: str, text: str, kind: Literal["delta", "reasoning"] = "delta") -> None: ...
+
+    def reset(self, reason: str, step: int, text: str) -> None: ...
+
+
 class Answer:
     """The messages of one turn, numbered from 1 in the order in which they began (0 is the user's).
 
@@ -84,7 +98,7 @@ class Answer:
         "step",
     )
 
-    def __init__(self, turn: str, emitter: Emitter, max_bytes: int) -> None:
+    def __init__(self, turn: str, emitter: Screen, max_bytes: int) -> None:
         self.step = -1
         self._turn = turn
         self._emitter = emitter
@@ -187,6 +201,24 @@ class Answer:
         if self._ahead:
             self._ahead = ""
             self._emitter.reset("changed", self.step, self.text)
+
+    def holds(self, text: str) -> bool:
+        """Whether `text` is what the user holds of an earlier attempt beyond what was said again. Then it counts as
+        said from now on: the caller puts it."""
+        if self._ahead != text:
+            return False
+        self._ahead = ""
+        return True
+
+    def put(self, text: str, calls: tuple[ToolCall, ...] = (), *, by_model: bool = False) -> None:
+        """Text that the user holds already."""
+        if not (text or calls):
+            return
+        last = self._items[-1] if self._items else None
+        joins = isinstance(last, _Message) and not last.by_model and not by_model
+        message = last if isinstance(last, _Message) and joins else self._begin(by_model=by_model)
+        message.texts.append(text)
+        message.calls = calls
 
     def keep(self) -> str:
         """The turn is cut short: everything that was shown stays, also what an earlier attempt showed durably."""

@@ -15,18 +15,18 @@ from pydantic import JsonValue
 
 from journal.state import steer_item, user_item
 from schemas.codes import Code
-from schemas.errors import RetryableError, TerminalError
-from schemas.frames import StateChanged, ToolCalled, ToolResult
+from schemas.errors import TerminalError
+from schemas.frames import StateChanged
 from schemas.history import HistoryItem
-from schemas.parts import DataPart, Part, TextPart
 from schemas.profile import Profile
 from workers.agent import ModelAnswer, SessionInfo
 from workers.agent import user as as_user
-from workers.canonical import digest_of, plain
+from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.model_step import ModelStep
 from workers.models.port import ModelRequest, ToolSpec
 from workers.progress import Progress
 from workers.services import Services
+from workers.tool_step import ToolStep
 
 
 class ModelParams(TypedDict, total=False):
@@ -138,7 +138,8 @@ class Context:
         if held is not None:
             self._progress.replayed(number)
             return held.result
-        result = plain(await _call(function, *args), f"step {name!r}: its result")
+        what = f"step {name!r}: its result"
+        result = self._progress.fitting(plain(await _call(function, *args), what, MAX_RESULT_BYTES), what)
         await self._progress.append(self._progress.entry(number, "step", name, digest, result=result))
         return result
 
@@ -149,28 +150,22 @@ class Context:
         arguments: Mapping[str, JsonValue] | None,
         *,
         call: str | None = None,
+        side_effects: bool = True,
     ) -> Any:
         """Call a tool as `function(**arguments)`; a step that its user sees. `call`: the model's id of the call, if it
         asked for it. `arguments` None: the model's were no JSON object. That, and what the tool raises, ends the turn
         with `tool_error` unless it is typed or you catch it.
+
+        A tool changes something out there unless you say otherwise: that it is about to be called is durable before it
+        is, what it raises is kept like what it returns, and no later attempt calls it again. Where an attempt ended in
+        the middle of the call this raises OutcomeUnknown (`outcome_unknown`), once and on every replay. A function with
+        a parameter `idempotency_key` gets one, and is called again instead, with the same key: it promises to do the
+        work of one key once. `side_effects=False`: it only reads; it is called again, and costs one entry less.
         """
         if not isinstance(arguments, Mapping):
             raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: its arguments are no JSON object")
-        given = dict(arguments)
-        digest = digest_of([given, call], f"tool {name!r}: its arguments")
-        number, held = self._progress.take("tool", name, digest)
-        call = call or f"{self._progress.job.turn.turn}.{number}"
-        if held is not None:
-            self._progress.answer.tool_answer(call, _parts(held.result))
-            self._progress.replayed(number)
-            return held.result
-        emitter = self._progress.job.emitter
-        emitter.send(ToolCalled, call=call, name=name, arguments=given)
-        result = plain(await _tool(name, function, given), f"tool {name!r}: its result")
-        self._progress.answer.tool_answer(call, _parts(result))
-        await self._progress.append(self._progress.entry(number, "tool", name, digest, result=result))
-        emitter.send(ToolResult, call=call, name=name, content=_parts(result))
-        return result
+        step = ToolStep(self._progress, name, function, dict(arguments), call=call, side_effects=side_effects)
+        return await step.run()
 
     def _messages(self, given: str | Sequence[HistoryItem] | None) -> Sequence[HistoryItem]:
         if given is None:
@@ -178,19 +173,6 @@ class Context:
         return (as_user(given),) if isinstance(given, str) else tuple(given)
 
 
-async def _call(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    result = function(*args, **named)
+async def _call(function: Callable[..., Any], *args: Any) -> Any:
+    result = function(*args)
     return await result if inspect.isawaitable(result) else result
-
-
-async def _tool(name: str, function: Callable[..., Any], arguments: dict[str, JsonValue]) -> Any:
-    try:
-        return await _call(function, **arguments)
-    except (RetryableError, TerminalError):
-        raise
-    except Exception as error:
-        raise TerminalError(Code.TOOL_ERROR, f"tool {name!r} raised {type(error).__name__}: {error}") from error
-
-
-def _parts(result: JsonValue) -> tuple[Part, ...]:
-    return (TextPart(text=result),) if isinstance(result, str) else (DataPart(data=result),)

@@ -12,6 +12,7 @@ from schemas.history import HistoryItem
 from schemas.ids import split_key
 from schemas.receipt import Hops, Receipt
 from workers.effects import Mail
+from workers.remains import of_turn
 from workers.result import Result
 
 _NONE: tuple[str, ...] = ()
@@ -23,10 +24,13 @@ def terminal(frame: Terminal) -> str:
 
 
 def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | None, claim: Claim | None) -> Finish:
-    """The FINISH of the open turn, with its frame, history and receipt."""
+    """The FINISH of the open turn, with its frame, history and receipt. Of a turn that is not run again its durable
+    steps say what was shown."""
     turn = state.open
     assert turn is not None
     rollback = result.by == "rollback"
+    if result.unrun:
+        result.text, result.history = of_turn(turn, now_ms)
     history, joined = result.history, _NONE
     frames: tuple[str, ...] = (_frame(key, turn, result, now_ms).decode(),)
     if turn.joined:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from journal.state import State
 from schemas.codes import Code
-from schemas.entries import Step
+from schemas.entries import Intent, Step
 from schemas.frames import Ack, AckState, CancelledBy
 from schemas.ids import split_key
 from workers.effects import (
@@ -108,7 +108,7 @@ class Holdings:
         self._repeats: set[str] = set()
         self._acked: dict[str, None] = {}
         self.running: str | None = None
-        self._steps: deque[Step] = deque()
+        self._steps: deque[Step | Intent] = deque()
         self._result: Result | None = None
         self._stopping: CancelledBy | None = None
         self._cancels: list[Op] = []

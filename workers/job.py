@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from journal.state import OpenTurn
-from schemas.entries import Step
+from schemas.entries import Intent, Step
 from schemas.history import HistoryItem
 from schemas.profile import Profile
 from workers.agent import MAX_REPLY_BYTES, Agent, SessionInfo
@@ -27,8 +27,8 @@ class TurnLink(Protocol):
     An implementation must not undo or repeat an append because its waiter was cancelled: the entry may be durable.
     """
 
-    async def append_step(self, step: Step) -> None:
-        """Returns once the step is durable. Raises TurnLost when the session was lost."""
+    async def append(self, entry: Step | Intent) -> None:
+        """Returns once the entry is durable. Raises TurnLost when the session was lost."""
 
     def seal(self) -> bool:
         """The agent is done: nothing joins the turn any more. False: something is about to; wait for `landed`."""

@@ -17,13 +17,14 @@ from pydantic import JsonValue
 from schemas.codes import Code
 from schemas.entries import Step
 from schemas.errors import RetryableError, TerminalError
-from schemas.history import HistoryItem, ToolCall
+from schemas.history import HistoryItem
 from schemas.parts import TextPart
 from workers.agent import ModelAnswer
 from workers.answer import clean
-from workers.canonical import MAX_STEP_BYTES
+from workers.canonical import MAX_RESULT_BYTES
 from workers.models.port import ModelChunk, ModelDone, ModelRequest
 from workers.progress import Progress
+from workers.remains import calls_of
 from workers.services import Services
 
 _KIND = _NAME = "model"
@@ -86,8 +87,8 @@ class ModelStep:
         else:
             self._texts.append(clean(piece.text))
             self._chars += len(piece.text)
-            if self._chars > MAX_STEP_BYTES:
-                raise TerminalError(Code.TOO_LARGE, f"the model said more than {MAX_STEP_BYTES} characters")
+            if self._chars > MAX_RESULT_BYTES:
+                raise TerminalError(Code.TOO_LARGE, f"the model said more than {MAX_RESULT_BYTES} characters")
 
     def _again(self, error: RetryableError) -> None:
         self._progress.retries += 1
@@ -109,12 +110,13 @@ class ModelStep:
             result["model"] = done.model
         if done.calls:
             result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in done.calls]
+        progress.fitting(result, "the model's answer")
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
         return ModelAnswer(text, done.finish, done.calls, usage, done.model)
 
     def _replay(self, held: Step) -> ModelAnswer:
         result: dict[str, Any] = held.result if isinstance(held.result, dict) else {}
-        calls = tuple(ToolCall.model_validate(call) for call in result.get("calls", ()))
+        calls = calls_of(held)
         text = held.text[len(held.text) - result["chars"] :] if self._show else result["text"]
         if self._show:
             self._progress.answer.open()

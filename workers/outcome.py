@@ -63,6 +63,7 @@ def completed(progress: Progress, reply: object) -> Result:
     if not text and data is None:
         raise TerminalError(Code.AGENT_ERROR, "the agent returned nothing: no text, no data, and showed none")
     _check_size(text, data, progress.job.max_reply_bytes)
+    progress.close_calls()
     items = progress.answer.items(progress.clock_ms(), partial=False)
     result = Result("completed", text=text, messages=_own(items), history=items, finish=given.finish, data=data)
     return _counted(progress, result)
@@ -111,7 +112,7 @@ def _check_size(text: str, data: JsonValue, most: int) -> None:
 
 
 def _kept(progress: Progress, result: Result) -> Result:
-    result.text = progress.answer.keep()
+    result.text = progress.keep()
     items = result.history = progress.answer.items(progress.clock_ms(), partial=True)
     result.messages = _own(items)
     return result

@@ -13,12 +13,14 @@ from pydantic import JsonValue
 
 from journal.state import steer_item
 from schemas.codes import Code
-from schemas.entries import ControlNote, Step
+from schemas.entries import ControlNote, Intent, Step, StepError
 from schemas.errors import TerminalError
 from schemas.frames import StepDone, Usage
 from schemas.history import HistoryItem
 from workers.answer import Answer
+from workers.canonical import MAX_TURN_BYTES, weight
 from workers.job import Job, TurnLost
+from workers.remains import close_calls, restore
 
 
 class Progress:
@@ -27,7 +29,9 @@ class Progress:
 
     __slots__ = (
         "_answer",
+        "_bytes",
         "_held",
+        "_intents",
         "_next",
         "_steers",
         "_taken",
@@ -66,6 +70,8 @@ class Progress:
         self._unheard: dict[str, ControlNote] = {note.op: note for note in turn.joined}
         self._taken: list[str] = []
         self._steers: dict[int, tuple[str, ...]] = {}
+        self._intents = {intent.step: intent for intent in turn.intents}
+        self._bytes = 0
         if turn.attempt > 1:
             self._resume(turn.steps)
 
@@ -113,6 +119,8 @@ class Progress:
         if held is not None:
             self._compare(held, kind, name, digest)
             self.count(held.usage)
+        elif self._intents and (intent := self._intents.get(step)) is not None:
+            self._compare(intent, kind, name, digest)
         return step, held
 
     @property
@@ -135,6 +143,16 @@ class Progress:
             self.answer.heard(steer_item(note, self.job.turn.turn))
         return heard
 
+    def intent(self, step: int) -> Intent | None:
+        """What an earlier attempt was about to do as step `step`, whose outcome it did not live to write down."""
+        return self._intents.get(step)
+
+    async def intend(self, intent: Intent) -> None:
+        """Make `intent` durable. Whatever ends the turn from here on, its outcome is unknown until the STEP is there.
+        Raises TurnLost."""
+        self._intents[intent.step] = intent
+        await self._durable(intent)
+
     def replayed(self, step: int) -> None:
         """What the journal holds of `step` is taken over, its text with it."""
         self.answer.take()
@@ -142,18 +160,32 @@ class Progress:
 
     async def append(self, step: Step) -> None:
         """Make `step` durable, then say so. Raises TurnLost."""
-        self.check_open()
-        try:
-            await self.job.link.append_step(step)
-        except TurnLost:
-            self.lost = True
-            raise
+        self._intents.pop(step.step, None)
+        await self._durable(step)
         self.answer.durable(step.step)
         self.count(step.usage)
         self.job.emitter.send(StepDone, step=step.step, kind=step.kind, name=step.name)
 
-    def entry(
-        self, step: int, kind: str, name: str, digest: str, *, result: JsonValue, usage: tuple[Usage, ...] = ()
+    def fitting(self, result: JsonValue, what: str) -> JsonValue:
+        """`result`, counted. Raises TerminalError(too_large) where all that this turn's steps hold is too much."""
+        bytes_ = self._bytes + weight(result)
+        if bytes_ > MAX_TURN_BYTES:
+            text = f"{what}: with it the turn's steps hold {bytes_} bytes, at most {MAX_TURN_BYTES}"
+            raise TerminalError(Code.TOO_LARGE, text)
+        self._bytes = bytes_
+        return result
+
+    def entry(  # noqa: PLR0913 (the fields of one entry, by name)
+        self,
+        step: int,
+        kind: str,
+        name: str,
+        digest: str,
+        *,
+        result: JsonValue,
+        usage: tuple[Usage, ...] = (),
+        call: str | None = None,
+        error: StepError | None = None,
     ) -> Step:
         """The STEP with the text that was said since the last one."""
         turn = self.job.turn
@@ -169,19 +201,34 @@ class Progress:
             text=self.answer.take(),
             usage=usage,
             steers=self._steers.pop(step, ()),
+            call=call,
+            error=error,
         )
 
     def settle(self) -> None:
-        """The agent is done: every step that the journal holds must have been asked for. Raises TerminalError."""
+        """The agent is done: every step and intent that the journal holds must have been asked for. Raises
+        TerminalError."""
         if self.fault is not None:
             raise self.fault
-        if self._held:
-            left = self._held[min(self._held)]
+        asked = self._next
+        left: dict[int, Step | Intent] = {number: it for number, it in self._intents.items() if number >= asked}
+        left.update(self._held)
+        if left:
+            first = left[min(left)]
             self._fail(
                 Code.AGENT_ERROR,
-                f"step {left.step}: the journal holds {left.kind} {left.name!r}, the agent ended without it; "
-                "its code changed under the turn",
+                f"step {first.step}: {_held_as(first)}, the agent ended without it; its code changed under the turn",
             )
+
+    def keep(self) -> str:
+        """The turn is cut short: the text that stays, that of steps which this attempt did not come to with it."""
+        restore(self.answer, tuple(self._held.values()))
+        self.close_calls()
+        return self.answer.keep()
+
+    def close_calls(self) -> None:
+        """No call that was begun stays without a result."""
+        close_calls(self.answer, [self._intents[number] for number in sorted(self._intents)])
 
     def count(self, usage: tuple[Usage, ...]) -> None:
         """Add tokens."""
@@ -191,14 +238,21 @@ class Progress:
             self._usage[key] = new if old is None else _sum(old, new)
 
     def _resume(self, steps: tuple[Step, ...]) -> None:
-        ordered = sorted(steps, key=lambda step: step.step)
-        self._held = {step.step: step for step in ordered}
-        self.answer.resume("".join(step.text for step in steps), ordered[-1].step if ordered else -1)
+        self._held = {step.step: step for step in steps}
+        self._bytes = sum(weight(step.result) for step in steps)
+        self.answer.resume("".join(step.text for step in steps), max(self._held, default=-1))
 
-    def _compare(self, held: Step, kind: str, name: str, digest: str) -> None:
-        if (held.kind, held.name) != (kind, name):
-            wanted = f"{kind} {name!r}"
-            what = f"the journal holds {held.kind} {held.name!r}, the agent now asks for {wanted}"
+    async def _durable(self, entry: Step | Intent) -> None:
+        self.check_open()
+        try:
+            await self.job.link.append(entry)
+        except TurnLost:
+            self.lost = True
+            raise
+
+    def _compare(self, held: Step | Intent, kind: str, name: str, digest: str) -> None:
+        if (_kind_of(held), held.name) != (kind, name):
+            what = f"{_held_as(held)}, the agent now asks for {kind} {name!r}"
         elif held.digest != digest:
             what = f"{kind} {name!r} has other arguments now ({digest[:8]}) than in the journal ({held.digest[:8]})"
         else:
@@ -208,6 +262,15 @@ class Progress:
     def _fail(self, code: Code, text: str) -> None:
         self.fault = TerminalError(code, text)
         raise self.fault
+
+
+def _kind_of(held: Step | Intent) -> str:
+    return held.kind if isinstance(held, Step) else "tool"
+
+
+def _held_as(held: Step | Intent) -> str:
+    what = "" if isinstance(held, Step) else "the intent of "
+    return f"the journal holds {what}{_kind_of(held)} {held.name!r}"
 
 
 def _sum(old: Usage, new: Usage) -> Usage:

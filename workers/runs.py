@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from journal.state import State
 from schemas.codes import Code
-from schemas.entries import Open, Step
+from schemas.entries import Intent, Open, Step
 from schemas.errors import Refusal
 from schemas.frames import Joined, encode
 from schemas.ids import split_key
@@ -51,15 +51,15 @@ class Runs(Questions):
         """Seeker: wait until a model takes calls again."""
         return self._system.gate is not None and self._system.gate.holds(self.session)
 
-    async def append_step(self, step: Step) -> None:
-        """TurnLink: returns once the step is durable. Raises TurnLost: also where another attempt, or another turn, is
-        the open one, for a STEP of this one would make the session unreadable."""
+    async def append(self, entry: Step | Intent) -> None:
+        """TurnLink: returns once the entry is durable. Raises TurnLost: also where another attempt, or another turn, is
+        the open one, for an entry of this one would make the session unreadable."""
         now = self.session.state.open if self.session.state is not None else None
-        if self.dead or self.session.ending or now is None or (now.turn, now.attempt) != (step.turn, step.attempt):
+        if self.dead or self.session.ending or now is None or (now.turn, now.attempt) != (entry.turn, entry.attempt):
             raise TurnLost
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._steps.append(durable)
-        self._tell(self.session.step(step, self._system.clock_ms()))
+        self._tell(self.session.step(entry, self._system.clock_ms()))
         await durable
 
     def seal(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from journal.state import State, fold
-from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Open, Release, Settle, Step
+from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Intent, Open, Release, Settle, Step
 from workers.effects import (
     Abandon,
     Append,
@@ -76,8 +76,8 @@ class Session(Lifecycle):
         self._sealed = not self.joining
         return self._sealed
 
-    def step(self, step: Step, now_ms: int) -> list[Effect]:
-        """The running agent made a step; it waits for the APPLIED of its Append."""
+    def step(self, step: Step | Intent, now_ms: int) -> list[Effect]:
+        """The running agent made a step, or is about to; it waits for the APPLIED of its Append."""
         self._steps.append(step)
         return self._advance([], now_ms)
 
@@ -252,7 +252,7 @@ class Session(Lifecycle):
             self._after_finish(entry, out, now_ms)
         elif isinstance(entry, Claim):
             self._after_claim(entry, out)
-        elif isinstance(entry, Step):
+        elif isinstance(entry, Step | Intent):
             if self._steps:
                 self._steps.popleft()
         elif isinstance(entry, Settle):

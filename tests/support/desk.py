@@ -13,7 +13,7 @@ from journal.state import EMPTY, State, fold
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
 from schemas.control import Control
-from schemas.entries import Entry, Position
+from schemas.entries import Entry, Intent, Position, Step
 from schemas.errors import Refusal
 from schemas.history import said
 from schemas.turn import Turn, digest
@@ -126,6 +126,25 @@ class Desk:
         items = (said(item=f"{turn}~1", turn=turn, role="assistant", text=text, at_ms=self.now_ms),)
         result = Result(outcome, text=text, messages=items, history=items, **fields)  # type: ignore[arg-type]
         self.do(self.session.ended(result, self.now_ms))
+
+    def step(self, kind: str, *, text: str = "", result: Any = None) -> None:
+        """The agent that runs here makes a step."""
+        turn, attempt = self.started[-1]
+        number = len([entry for entry in self.log.entries if entry.k == "step"])
+        made = Step(
+            at_ms=self.now_ms, turn=turn, attempt=attempt, step=number, kind=kind, name=kind, digest="", text=text,
+            result=result,
+        )  # fmt: skip
+        self.do(self.session.step(made, self.now_ms))
+
+    def intend(self, call: str) -> None:
+        """The agent that runs here is about to call a tool."""
+        turn, attempt = self.started[-1]
+        number = len([entry for entry in self.log.entries if entry.k == "step"])
+        intent = Intent(
+            at_ms=self.now_ms, turn=turn, attempt=attempt, step=number, name="pay", digest="", call=call, key="k"
+        )
+        self.do(self.session.step(intent, self.now_ms))
 
     def _next(self, offset: int | None) -> int:
         if offset is None:

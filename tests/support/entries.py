@@ -13,6 +13,7 @@ from schemas.entries import (
     ControlNote,
     Entry,
     Finish,
+    Intent,
     Open,
     Outcome,
     Park,
@@ -91,6 +92,14 @@ class Session:
             name="m",
             digest="d",
             text="hi",
+        )
+
+    def intent(self) -> Intent:
+        now = self.state.open
+        assert now is not None
+        step, call = len(now.steps), self.new("c")
+        return Intent(
+            at_ms=self.at(), turn=now.turn, attempt=now.attempt, step=step, name="m", digest="d", call=call, key="k"
         )
 
     def finish(self, outcome: Outcome = "completed", *, claim: Claim | None = None, rollback: bool = False) -> Finish:
@@ -186,6 +195,7 @@ class Session:
         parked = self.state.parked
         found: list[Callable[[], Entry]] = [
             self.step,
+            self.intent,
             self.finish,
             lambda: self.finish(rollback=True, outcome="cancelled"),
             self.claim,

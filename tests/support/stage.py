@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from journal.state import OpenTurn
-from schemas.entries import Position, Step
+from schemas.entries import Intent, Position, Step
 from schemas.frames import Usage
 from schemas.history import HistoryItem, said
 from schemas.settings import ModelSettings
@@ -116,7 +116,7 @@ class Notebook:
     """A TurnLink over a list. `lost`: the next append raises TurnLost; `gate`: appends wait for it; `joining`: until it
     is done, something that the user says is about to join."""
 
-    steps: list[Step] = field(default_factory=list)
+    entries: list[Step | Intent] = field(default_factory=list)
     lost: bool = False
     gate: asyncio.Future[None] | None = None
     joining: asyncio.Future[None] | None = None
@@ -131,12 +131,20 @@ class Notebook:
         await self.joining
         self.joining = None
 
-    async def append_step(self, step: Step) -> None:
+    async def append(self, entry: Step | Intent) -> None:
         if self.gate is not None:
             await asyncio.shield(self.gate)
         if self.lost:
             raise TurnLost
-        self.steps.append(step)
+        self.entries.append(entry)
+
+    @property
+    def steps(self) -> list[Step]:
+        return [entry for entry in self.entries if isinstance(entry, Step)]
+
+    @property
+    def intents(self) -> list[Intent]:
+        return [entry for entry in self.entries if isinstance(entry, Intent)]
 
 
 class Function:
@@ -150,7 +158,7 @@ class Function:
 
 
 class Stage:
-    """One turn. `steps`: what the journal holds of it already."""
+    """One turn. `steps`, `intents`: what the journal holds of it already."""
 
     def __init__(
         self,
@@ -160,6 +168,7 @@ class Stage:
         given: TurnInput | None = None,
         attempt: int = 1,
         steps: Sequence[Step] = (),
+        intents: Sequence[Intent] = (),
         history: Sequence[HistoryItem] = (),
         deadline_s: float = 60.0,
         model_attempts: int = 3,
@@ -182,7 +191,9 @@ class Stage:
         self.executor = Executor(Services(caller, self.time.clock_ms), call_later=self.time.call_later)
         self.job = Job(
             info=INFO,
-            turn=open_turn(given or TurnInput(text="hi"), attempt, tuple(steps), round(deadline_s * 1000)),
+            turn=open_turn(given or TurnInput(text="hi"), attempt, tuple(steps), round(deadline_s * 1000))._replace(
+                intents=tuple(intents)
+            ),
             history=history,
             agent=agent if hasattr(agent, "run") else Function(agent),
             open_emitter=lambda: self._emitter(attempt),

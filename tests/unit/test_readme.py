@@ -58,6 +58,18 @@ async def test_the_agent_with_a_step_and_a_model_answers_through_a_whole_worker(
     ]
 
 
+async def test_the_agent_with_tools_writes_down_what_it_is_about_to_call() -> None:
+    async with MemoryFleet(example("payer"), default="payer") as fleet:
+        await fleet.worker()
+        fleet.turn("s1", "Ada", turn="t1")
+        await fleet.until(lambda: fleet.terminals(), timeout_s=5)
+        (frame,) = fleet.frames("s1", "completed")
+        kinds = [row.kind for row in await fleet.store.journal.read("default/s1", 0)]
+
+    assert frame["text"] == "5 cents are paid; mail to Ada is sent"
+    assert kinds == ["claim", "intent", "step", "intent", "step", "finish"]
+
+
 def test_every_fleet_command_of_the_readme_exists() -> None:
     wanted = set(re.findall(r"\.venv/bin/fleet (\w+)", README))
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120", "NO_COLOR": "1"}).output

@@ -62,6 +62,27 @@ def test_tries_count_in_a_row_and_progress_starts_them_again(session: Session) -
     assert (session.state.open.attempt, session.state.open.tries) == (3, 1)
 
 
+def test_an_intent_is_open_until_its_step_and_no_progress(session: Session) -> None:
+    session.add(session.claim())
+    session.add(session.intent())
+    session.add(session.claim())
+    assert session.state.open is not None
+    assert [intent.step for intent in session.state.open.intents] == [0]
+    assert (session.state.open.tries, session.state.open.progress) == (2, False)
+
+    session.add(session.step())
+    assert (session.state.open.intents, session.state.open.progress) == ((), True)
+
+
+def test_the_intent_of_an_older_attempt_contradicts(session: Session) -> None:
+    session.add(session.claim())
+    late = session.intent()
+    session.add(session.claim())
+
+    with pytest.raises(FoldError, match="INTENT of t2 attempt 1"):
+        session.add(late)
+
+
 def test_a_release_takes_its_own_attempt_out_of_the_count(session: Session) -> None:
     session.add(session.claim())
     session.add(session.claim())

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.codes import Code
 from schemas.errors import TerminalError
-from workers.canonical import MAX_STEP_BYTES, canonical, digest_of, plain
+from workers.canonical import MAX_VALUE_BYTES, canonical, digest_of, plain
 
 
 def test_the_order_of_keys_and_the_kind_of_list_do_not_matter() -> None:
@@ -31,8 +31,8 @@ def test_what_is_no_json_is_refused(value: object) -> None:
 
 
 def test_size_is_counted_in_bytes() -> None:
-    assert plain("x" * (MAX_STEP_BYTES - 2), "it")
-    for value in ("x" * (MAX_STEP_BYTES - 1), "ä" * (MAX_STEP_BYTES // 2)):
+    assert plain("x" * (MAX_VALUE_BYTES - 2), "it")
+    for value in ("x" * (MAX_VALUE_BYTES - 1), "ä" * (MAX_VALUE_BYTES // 2)):
         with pytest.raises(TerminalError, match="at most 262144 bytes") as refused:
             plain(value, "it")
         assert refused.value.code == Code.TOO_LARGE

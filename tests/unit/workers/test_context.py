@@ -16,6 +16,7 @@ from schemas.parts import TextPart
 from schemas.turn import TurnInput
 from tests.support.stage import NOON_MS, Stage, Told, past, settle
 from workers.agent import AgentTurn, user
+from workers.canonical import MAX_RESULT_BYTES
 from workers.context import Context
 from workers.job import TurnLost
 from workers.models.port import ModelChunk, ModelDone, ModelRateLimited, ModelRefused, ModelUnavailable
@@ -283,7 +284,7 @@ async def test_a_cancel_between_a_call_and_its_result_leaves_no_orphan() -> None
 
     async def agent(turn: AgentTurn, ctx: Context) -> None:
         await ctx.model()
-        await ctx.tool("look", forever, {}, call="c1")
+        await ctx.tool("look", forever, {}, call="c1", side_effects=False)
 
     stage = Stage(agent, Told(["Let me look.", ModelDone(calls=(call,))]))
     running = stage.start()
@@ -347,11 +348,30 @@ async def test_a_step_result_that_is_nested_or_large_beyond_reason_fails_typed()
         return value
 
     async def agent(turn: AgentTurn, ctx: Context) -> str:
-        await ctx.step("x", deep if turn.text == "deep" else lambda: "x" * 300_000)
+        await ctx.step("x", deep if turn.text == "deep" else lambda: "x" * MAX_RESULT_BYTES)
         return "no"
 
     assert (await Stage(agent, given=TurnInput(text="deep")).play()).code == Code.AGENT_ERROR
-    assert (await Stage(agent).play()).code == Code.TOO_LARGE
+    result = await Stage(agent).play()
+    assert result.code == Code.TOO_LARGE
+    assert "step 'x': its result has 4194306 bytes of JSON, at most 4194304" in result.message
+
+
+async def test_what_all_steps_of_a_turn_hold_is_bounded_on_every_attempt() -> None:
+    made: list[int] = []
+
+    async def agent(turn: AgentTurn, ctx: Context) -> str:
+        for n in range(4):
+            made.append(n)
+            await ctx.step(f"x{n}", lambda: "x" * (MAX_RESULT_BYTES - 2))
+        return "no"
+
+    first = Stage(agent)
+    result = await first.play()
+    assert (result.code, len(first.link.steps), made) == (Code.TOO_LARGE, 3, [0, 1, 2, 3])
+    assert "step 'x3': its result: with it the turn's steps hold 16777216 bytes, at most 12582912" in result.message
+    again = Stage(agent, attempt=2, steps=first.link.steps)
+    assert ((await again.play()).code, again.link.steps) == (Code.TOO_LARGE, [])
 
 
 async def test_more_steps_than_the_agent_may_make_fail_typed() -> None:
@@ -546,7 +566,7 @@ async def test_a_cancel_during_a_replay_keeps_what_was_shown_durably() -> None:
     running.stop("user")
     await settle()
     (result,) = stage.results
-    assert (result.text, [item.text for item in result.history]) == ("One.Two.", ["One.Two."])
+    assert (result.text, [item.text for item in result.history]) == ("One.Two.", ["One.", "Two."])
 
 
 async def test_a_context_is_dead_after_its_turn() -> None:

@@ -552,6 +552,34 @@ class TestTakeOver:
         assert last.started == []
         assert '"code":"poison"' in last.published[0][1]
 
+    def test_a_cancel_of_an_open_turn_that_runs_nowhere_keeps_what_was_shown_and_every_call_has_a_result(self) -> None:
+        log = Log()
+        dead = Desk(log)
+        dead.turn("t1")
+        dead.step(
+            "model", text="I pay.", result={"finish": "stop", "chars": 6, "calls": [{"call": "c1", "name": "pay"}]}
+        )
+        dead.intend("c1")
+        desk = Desk(log)
+        desk.control(cancel("t1"))
+        assert [(item.role, item.text, item.call) for item in log.state().history] == [
+            ("user", "hi", None),
+            ("assistant", "I pay.", None),
+            ("tool", "tool 'pay', call c1: whether it took effect is unknown; it was not called again", "c1"),
+        ]
+        assert '"text":"I pay."' in desk.published[0][1]
+
+    def test_an_intent_is_no_progress_so_a_tool_that_kills_its_process_is_poison(self) -> None:
+        log = Log()
+        for _ in range(3):
+            desk = Desk(log)
+            desk.turn("t1", offset=0)
+            if not log.state().open.intents:  # type: ignore[union-attr]
+                desk.intend("c1")
+        last = Desk(log)
+        last.turn("t1", offset=0)
+        assert '"code":"poison"' in last.published[0][1]
+
     def test_a_cancel_of_an_open_turn_that_runs_nowhere_ends_it_without_a_run(self) -> None:
         log = Log()
         Desk(log).turn("t1")
@@ -605,6 +633,44 @@ def test_a_command_does_not_overtake_the_frame_that_a_dead_owner_left() -> None:
     owner.acknowledge()
     assert owner.acks == [("c1", "applied")]
     assert owner.marked == [9]
+
+
+class TestIntents:
+    def test_intents_and_steps_of_one_attempt_are_appended_in_their_order_one_at_a_time(self) -> None:
+        desk = Desk(auto=False)
+        desk.turn("t1")
+        while desk.questions:
+            desk.answer()
+        desk.intend("c1")
+        desk.step("tool")
+        desk.intend("c2")
+        assert len(desk.questions) == 1
+        while desk.questions:
+            desk.answer()
+        assert desk.log.kinds == ["claim", "intent", "step", "intent"]
+        assert [intent.call for intent in desk.log.state().open.intents] == ["c2"]  # type: ignore[union-attr]
+
+    def test_the_intent_of_a_loser_is_never_written(self) -> None:
+        log = Log()
+        zombie = Desk(log)
+        zombie.turn("t1")
+        owner = Desk(log)
+        owner.turn("t1", offset=0)
+        zombie.intend("c1")
+        assert zombie.abandoned == 1
+        assert set(log.kinds) == {"claim"}
+
+    def test_an_intent_that_waits_when_its_turn_is_over_is_not_written(self) -> None:
+        desk = Desk(auto=False)
+        desk.turn("t1")
+        while desk.questions:
+            desk.answer()
+        desk.step("step")
+        desk.intend("c1")
+        desk.finish()
+        while desk.questions:
+            desk.answer()
+        assert desk.log.kinds == ["claim", "step", "finish"]
 
 
 class TestTwoWorkers:

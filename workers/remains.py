@@ -1,0 +1,68 @@
+"""What durable steps leave when nobody runs them again: messages, each call with a result. Knows no task, no frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from journal.state import OpenTurn
+from schemas.entries import Intent, Step
+from schemas.errors import OutcomeUnknown
+from schemas.history import HistoryItem, ToolCall
+from workers.agent import MAX_REPLY_BYTES
+from workers.answer import Answer, parts_of
+
+
+def of_turn(turn: OpenTurn, at_ms: int) -> tuple[str, tuple[HistoryItem, ...]]:
+    """Text and messages of an open turn that ends without another run."""
+    answer = Answer(turn.turn, _Nobody(), MAX_REPLY_BYTES)
+    answer.resume("".join(step.text for step in turn.steps), -1)
+    restore(answer, turn.steps)
+    close_calls(answer, turn.intents)
+    return answer.keep(), answer.items(at_ms, partial=True)
+
+
+def restore(answer: Answer, steps: Sequence[Step]) -> None:
+    """Add the messages of steps that this attempt did not come to. `steps`: in the order in which they were written.
+
+    Nothing is added where the user holds other text than theirs: then the agent had begun to say it again.
+    """
+    if not answer.holds("".join(step.text for step in steps)):
+        return
+    for step in steps:
+        said = model_says(step)
+        if said is None:
+            answer.put(step.text)
+            if step.call is not None:
+                answer.tool_answer(step.call, parts_of(step.result if step.error is None else step.error.text))
+        else:
+            text, calls = said
+            answer.put(step.text[: len(step.text) - len(text)])
+            answer.put(text, calls, by_model=True)
+
+
+def model_says(step: Step) -> tuple[str, tuple[ToolCall, ...]] | None:
+    """The message that a model call showed, and what it asks for. None: no model call, or one that was not shown."""
+    result = step.result
+    if step.kind != "model" or not isinstance(result, dict) or not isinstance(chars := result.get("chars"), int):
+        return None
+    return step.text[len(step.text) - chars :], calls_of(step)
+
+
+def calls_of(step: Step) -> tuple[ToolCall, ...]:
+    """What a model asked for."""
+    calls = step.result.get("calls") if isinstance(step.result, dict) else None
+    return tuple(ToolCall.model_validate(call) for call in calls) if isinstance(calls, list) else ()
+
+
+def close_calls(answer: Answer, intents: Iterable[Intent]) -> None:
+    """Every call that was begun has a result: of these nobody knows what became of them."""
+    for intent in intents:
+        answer.tool_answer(intent.call, parts_of(str(OutcomeUnknown(intent.name, intent.call))))
+
+
+class _Nobody:
+    """Nobody looks."""
+
+    def delta(self, message: str, text: str, kind: str = "delta") -> None: ...
+
+    def reset(self, reason: str, step: int, text: str) -> None: ...

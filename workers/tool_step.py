@@ -1,0 +1,177 @@
+"""One tool call as a step: answered from the journal, or made and durable, never made twice by chance. Knows no model.
+
+Order of effects for a tool with side effects: (1) the INTENT is durable, (2) the tool is called, (3) the STEP with what
+came of it is durable, (4) the agent gets it. An attempt that meets (1) without (3) cannot know whether (2) happened: it
+calls again under the same key where the tool takes one, and tells `outcome_unknown` where it does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import JsonValue
+
+from schemas.codes import Code
+from schemas.entries import Intent, Step, StepError
+from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
+from schemas.frames import ToolCalled, ToolResult
+from schemas.parts import Part
+from workers.answer import parts_of
+from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
+from workers.progress import Progress
+
+KEY = "idempotency_key"
+_KIND = "tool"
+
+
+class ToolStep:
+    """`call`: the model's id of the call, or None; `side_effects`: an INTENT comes first."""
+
+    __slots__ = (
+        "_call",
+        "_digest",
+        "_function",
+        "_given",
+        "_name",
+        "_number",
+        "_progress",
+        "_side_effects",
+        "_takes_key",
+    )
+
+    def __init__(
+        self,
+        progress: Progress,
+        name: str,
+        function: Callable[..., Any],
+        given: dict[str, JsonValue],
+        *,
+        call: str | None,
+        side_effects: bool,
+    ) -> None:
+        self._progress = progress
+        self._name = name
+        self._function = function
+        self._given = given
+        self._takes_key = takes_key(function)
+        self._side_effects = side_effects or self._takes_key
+        if self._takes_key and KEY in given:
+            raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: {KEY} is given by the worker, not by a caller")
+        self._digest = digest_of([given, call], f"tool {name!r}: its arguments")
+        self._number = -1
+        self._call = call or ""
+
+    async def run(self) -> JsonValue:
+        """What the tool returned, or what it raised: RetryableError, TerminalError. Raises TurnLost."""
+        progress = self._progress
+        self._number, held = progress.take(_KIND, self._name, self._digest)
+        self._call = self._call or f"{progress.job.turn.turn}.{self._number}"
+        if held is not None:
+            return self._replay(held)
+        if not self._side_effects and progress.intent(self._number) is None:
+            self._tell_call()
+            return await self._keep(plain(await self._made({}), self._what, MAX_RESULT_BYTES))
+        return await self._once()
+
+    @property
+    def _what(self) -> str:
+        return f"tool {self._name!r}: its result"
+
+    async def _once(self) -> JsonValue:
+        """The call of a tool with side effects."""
+        intent = self._progress.intent(self._number)
+        if intent is None:
+            intent = await self._intend()
+        elif not self._takes_key:
+            raise await self._kept(OutcomeUnknown(self._name, self._call))
+        self._tell_call()
+        try:
+            made = await self._made({KEY: intent.key} if self._takes_key else {})
+            result = self._progress.fitting(plain(made, self._what, MAX_RESULT_BYTES), self._what)
+        except (RetryableError, TerminalError) as error:
+            raise await self._kept(error) from error.__cause__
+        return await self._keep(result)
+
+    async def _intend(self) -> Intent:
+        progress, turn = self._progress, self._progress.job.turn
+        intent = Intent(
+            at_ms=progress.clock_ms(),
+            turn=turn.turn,
+            attempt=turn.attempt,
+            step=self._number,
+            name=self._name,
+            digest=self._digest,
+            call=self._call,
+            key=self._key(),
+        )
+        await progress.intend(intent)
+        return intent
+
+    def _key(self) -> str:
+        """The same in every attempt of this turn, another one for every other call: 32 hex digits."""
+        info, turn = self._progress.job.info, self._progress.job.turn
+        place = (info.tenant, info.session, turn.turn, turn.began_ms, self._number, self._name, self._digest)
+        return hashlib.sha256("\n".join(map(str, place)).encode()).hexdigest()[:32]
+
+    async def _made(self, more: dict[str, str]) -> Any:
+        try:
+            result = self._function(**self._given, **more)
+            return await result if inspect.isawaitable(result) else result
+        except (RetryableError, TerminalError):
+            raise
+        except Exception as error:
+            text = f"tool {self._name!r} raised {type(error).__name__}: {error}"
+            raise TerminalError(Code.TOOL_ERROR, text) from error
+
+    async def _keep(self, result: JsonValue) -> JsonValue:
+        """The call is answered, durably."""
+        await self._append(parts_of(result), result=result)
+        return result
+
+    async def _kept(self, error: RetryableError | TerminalError) -> Exception:
+        """What the tool raised is durable as well: nobody calls it again to find out. The error, to be raised."""
+        retryable = isinstance(error, RetryableError)
+        after_s = error.after_s if isinstance(error, RetryableError) else None
+        kept = StepError(code=error.code, text=str(error), retryable=retryable, after_s=after_s)
+        await self._append(parts_of(str(error)), error=kept)
+        return error
+
+    async def _append(
+        self, parts: tuple[Part, ...], *, result: JsonValue = None, error: StepError | None = None
+    ) -> None:
+        progress = self._progress
+        progress.answer.tool_answer(self._call, parts)
+        step = progress.entry(
+            self._number, _KIND, self._name, self._digest, result=result, call=self._call, error=error
+        )
+        await progress.append(step)
+        progress.job.emitter.send(
+            ToolResult, call=self._call, name=self._name, content=parts, is_error=error is not None
+        )
+
+    def _replay(self, held: Step) -> JsonValue:
+        error = held.error
+        self._progress.answer.tool_answer(self._call, parts_of(held.result if error is None else error.text))
+        self._progress.replayed(self._number)
+        if error is None:
+            return held.result
+        if error.retryable:
+            raise RetryableError(error.text, code=error.code, after_s=error.after_s)
+        if error.code is Code.OUTCOME_UNKNOWN:
+            raise OutcomeUnknown(self._name, self._call)
+        raise TerminalError(error.code, error.text)
+
+    def _tell_call(self) -> None:
+        self._progress.job.emitter.send(ToolCalled, call=self._call, name=self._name, arguments=self._given)
+
+
+def takes_key(function: Callable[..., Any]) -> bool:
+    """Whether a tool is idempotent: it has a parameter `idempotency_key`, and does the same once under one key."""
+    try:
+        parameter = inspect.signature(function).parameters.get(KEY)
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and parameter.kind in {parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD}
