@@ -120,6 +120,7 @@ class Intent(_Entry):
     digest: str
     call: str
     key: str
+    steers: tuple[str, ...] = ()
 
 
 class Suspend(_Entry):

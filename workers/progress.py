@@ -135,13 +135,17 @@ class Progress:
     def hear(self) -> tuple[ControlNote, ...]:
         """What the user said and the agent has not heard; where the next step is held, what it had heard before that.
         The next step makes it known that it was heard."""
-        held = self._held.get(self._next)
+        held = self._held.get(self._next) or self._intents.get(self._next)
         ops = tuple(self._unheard) if held is None else held.steers
         heard = tuple(self._unheard.pop(op) for op in ops if op in self._unheard)
         self._taken.extend(note.op for note in heard)
         for note in heard:
             self.answer.heard(steer_item(note, self.job.turn.turn))
         return heard
+
+    def heard_before(self, step: int) -> tuple[str, ...]:
+        """Ops of what the agent heard right before it began step `step`."""
+        return self._steers.get(step, ())
 
     def intent(self, step: int) -> Intent | None:
         """What an earlier attempt was about to do as step `step`, whose outcome it did not live to write down."""
@@ -222,7 +226,7 @@ class Progress:
 
     def keep(self) -> str:
         """The turn is cut short: the text that stays, that of steps which this attempt did not come to with it."""
-        restore(self.answer, tuple(self._held.values()))
+        restore(self.answer, tuple(self._held.values()), self._unheard, self.job.turn.turn)
         self.close_calls()
         return self.answer.keep()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from journal.state import OpenTurn
-from schemas.entries import Intent, Step
+from journal.state import OpenTurn, steer_item
+from schemas.entries import ControlNote, Intent, Step
 from schemas.errors import OutcomeUnknown
 from schemas.history import HistoryItem, ToolCall
 from workers.agent import MAX_REPLY_BYTES
@@ -16,19 +16,23 @@ def of_turn(turn: OpenTurn, at_ms: int) -> tuple[str, tuple[HistoryItem, ...]]:
     """Text and messages of an open turn that ends without another run."""
     answer = Answer(turn.turn, _Nobody(), MAX_REPLY_BYTES)
     answer.resume("".join(step.text for step in turn.steps), -1)
-    restore(answer, turn.steps)
+    restore(answer, turn.steps, {note.op: note for note in turn.joined}, turn.turn)
     close_calls(answer, turn.intents)
     return answer.keep(), answer.items(at_ms, partial=True)
 
 
-def restore(answer: Answer, steps: Sequence[Step]) -> None:
-    """Add the messages of steps that this attempt did not come to. `steps`: in the order in which they were written.
+def restore(answer: Answer, steps: Sequence[Step], notes: Mapping[str, ControlNote], turn: str) -> None:
+    """Add the messages of steps that this attempt did not come to, and what of `notes` (by op) they had heard. `steps`:
+    in the order in which they were written.
 
     Nothing is added where the user holds other text than theirs: then the agent had begun to say it again.
     """
     if not answer.holds("".join(step.text for step in steps)):
         return
     for step in steps:
+        for op in step.steers:
+            if op in notes:
+                answer.heard(steer_item(notes[op], turn))
         said = model_says(step)
         if said is None:
             answer.put(step.text)

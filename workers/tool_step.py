@@ -106,6 +106,7 @@ class ToolStep:
             digest=self._digest,
             call=self._call,
             key=self._key(),
+            steers=progress.heard_before(self._number),
         )
         await progress.intend(intent)
         return intent

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
-from schemas.errors import RetryableError
+from schemas.errors import RetryableError, TerminalError
 from workers.agent import Agent, AgentSpec, AgentTurn, Reply, SessionInfo
 from workers.context import Context
 from workers.models.port import ModelRequest, ModelUnavailable
@@ -53,14 +53,58 @@ class Steps:
         return f"{turn}.{number}.{made}"
 
 
-def steps(agent: Steps) -> AgentSpec:
+class Pays:
+    """Three steps: it reads, pays (not idempotent) and books (idempotent); both may fail. What it is told it says.
+
+    `called(turn, tool, key)`: a tool is at work.
+    """
+
+    def __init__(
+        self, chances: random.Random, began: Callable[[str], None], called: Callable[[str, str, str], None]
+    ) -> None:
+        self._chances = chances
+        self._began = began
+        self._called = called
+        self._made = 0
+
+    async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
+        self._began(turn.id)
+        said = [f"[{await ctx.step('read', self._work, turn.id)}]"]
+        ctx.emit(said[0])
+        for name, tool in (("pay", self._pay), ("book", self._book)):
+            try:  # whoever steers has it run again, with another text: that is another call
+                result = await ctx.tool(f"{name} {turn.text}", tool, {"turn": turn.id, "text": turn.text})
+            except TerminalError as error:
+                result = error.code.value
+            said.append(f"[{result}]")
+            ctx.emit(said[-1])
+        return Reply("".join(said))
+
+    async def _work(self, turn: str) -> str:
+        self._made += 1
+        made = self._made
+        await asyncio.sleep(self._chances.choice((0, 0.01, 0.1, 0.4)))
+        return f"{turn}.{made}"
+
+    async def _pay(self, turn: str, text: str) -> str:
+        self._called(turn, f"pay {text}", "")
+        if self._chances.random() < 0.05:
+            raise RuntimeError("by chance")
+        return await self._work(turn)
+
+    async def _book(self, turn: str, text: str, idempotency_key: str) -> str:
+        self._called(turn, f"book {text}", idempotency_key)
+        return await self._work(turn)
+
+
+def spec_of(name: str, agent: Agent) -> AgentSpec:
     """How it is registered."""
 
     async def build(_spec: AgentSpec, _session: SessionInfo) -> Agent:
         await asyncio.sleep(0.001)
         return agent
 
-    return AgentSpec(name="steps", version="1", build=build, description="Steps with results of their own")
+    return AgentSpec(name=name, version="1", build=build, description="Results of its own")
 
 
 def answers(chances: random.Random) -> Callable[[ModelRequest], Script]:

@@ -14,7 +14,7 @@ import orjson
 from broker.memory import MemoryCluster
 from journal.folding import fold_rows
 from journal.state import EMPTY, FoldError, State
-from schemas.entries import Claim, Close, ControlNote, Finish, Settle, Step
+from schemas.entries import Claim, Close, ControlNote, Finish, Intent, Settle, Step
 from schemas.history import HistoryItem
 from tests.simulation.agents import KILLS
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, Written
@@ -53,6 +53,7 @@ def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str
         yield from _writers(session, rows)
         yield from _order(session, rows, ledger)
         yield from _steps(session, rows, ledger)
+        yield from _tools(session, rows, ledger)
         yield from _history(session, rows, states[session], plan, ledger)
 
 
@@ -161,9 +162,35 @@ def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
     for turn, done in made.items():
         frame = orjson.loads(ledger.over.get((session, turn), "{}"))
         if frame.get("type") == "completed" and done[0].kind == "step":
-            said = "".join(f"[{step.result}]" for step in done)
+            said = "".join(f"[{step.result if step.error is None else step.error.code.value}]" for step in done)
             if frame["text"] != said:
                 yield f"{session}/{turn}: answered {frame['text']}, its steps are {said}"
+
+
+def _tools(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
+    """P6: a tool that is not idempotent is called once at most, one that is always under the same key, and neither
+    before the journal says that it is about to be."""
+    keys: dict[tuple[str, str], str] = {}
+    for row, entry in rows:
+        if isinstance(entry, Intent):
+            if (entry.turn, entry.name) in keys:
+                yield f"{session} v{row.v}: a second intent of {entry.name} of {entry.turn}"
+            keys[entry.turn, entry.name] = entry.key
+        if isinstance(entry, Step) and entry.kind == "tool" and (entry.turn, entry.name) not in keys:
+            yield f"{session} v{row.v}: {entry.name} of {entry.turn} has a step and no intent"
+        done = isinstance(entry, Step) and entry.kind == "tool" and entry.error is None
+        if isinstance(entry, Step) and done and (entry.turn, entry.name) not in ledger.calls:
+            yield f"{session} v{row.v}: {entry.name} of {entry.turn} has a result and was never called"
+    for (turn, tool), called in ledger.calls.items():
+        if (session, turn) not in ledger.first:
+            continue
+        if tool.startswith("pay") and len(called) > 1:
+            yield f"{session}/{turn}: pay was called {len(called)} times"
+        key = keys.get((turn, tool))
+        if tool.startswith("book") and set(called) != {key}:
+            yield f"{session}/{turn}: book was called under {sorted(set(called))}, its intent has {key}"
+        if key is None:
+            yield f"{session}/{turn}: {tool} was called without an intent"
 
 
 def _history(session: str, rows: list[Written], state: State, plan: Plan, ledger: Ledger) -> Iterator[str]:

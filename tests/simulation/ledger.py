@@ -34,7 +34,8 @@ class Written(NamedTuple):
 class Ledger:
     """`rows`: by session; `terminals`: distinct frames by (session, turn), in order of their first appearance; `shown`:
     turns whose first terminal frame lies on a reply partition, by (session, partition), in that order; `over`: turns
-    whose end the journal took; `acks`: by op; `refused`: positions that went to the dead letters."""
+    whose end the journal took; `acks`: by op; `refused`: positions that went to the dead letters;
+    `calls`: the keys under which a tool was called, by (turn, tool)."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
@@ -49,6 +50,7 @@ class Ledger:
         self.refused: set[tuple[str, int, int]] = set()
         self.first: dict[tuple[str, str], int] = {}
         self.runs: dict[str, int] = {}
+        self.calls: dict[tuple[str, str], list[str]] = {}
         self.broken: list[str] = []
 
     def note(self, what: str) -> None:
@@ -57,6 +59,11 @@ class Ledger:
         self._hash.update(line.encode())
         self.events += 1
         self.trace.append((self._clock_s(), what))
+
+    def called(self, turn: str, tool: str, key: str) -> None:
+        """A tool is at work, out there: whatever becomes of the process that called it."""
+        self.note(f"{tool} of {turn} is called {key}".rstrip())
+        self.calls.setdefault((turn, tool), []).append(key)
 
     def fail(self, promise: str) -> None:
         """A promise is broken."""

@@ -51,7 +51,7 @@ class Outcome:
 def run(seed: int, turns: int) -> Outcome:
     """One seed, from nothing to the verdict."""
     loop = VirtualLoop()
-    with _sealed(seed, loop):
+    with sealed(seed, loop):
         outcome: Outcome = loop.run(_run(seed, turns, loop))
     return outcome
 
@@ -64,7 +64,7 @@ def histories(seed: int, turns: int) -> Verdict:
         world = await _lived(seed, turns, loop)
         return await inspect(Sources(MemoryScan(world.cluster), world.store.survey), settled=True, parts=1)
 
-    with _sealed(seed, loop):
+    with sealed(seed, loop):
         verdict: Verdict = loop.run(judged())
     return verdict
 
@@ -80,14 +80,14 @@ async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
         loop.call_later(sent.at_s, world.send, sent, context=EMPTY)
     Faults(seed, world).schedule(max(3, int(turns * FAULTS_A_TURN)))
     await asyncio.sleep(plan.sent[-1].at_s + 1.0)
-    await _settle(world)
+    await settle(world)
     return world
 
 
 async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     world = await _lived(seed, turns, loop)
     plan = world.plan
-    states = await _states(world)
+    states = await states_of(world)
     broken = [*world.ledger.broken, *checks.broken(plan, world.ledger, states)]
     completed = checks.done(world.ledger)
     if completed < LEAST_COMPLETED * len(plan.turns):
@@ -98,7 +98,7 @@ async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     )  # fmt: skip
 
 
-async def _settle(world: World) -> None:
+async def settle(world: World) -> None:
     """All is well from now on: everything that was sent has to be committed within some virtual minutes."""
     world.weather.clear_up()
     world.recover()
@@ -114,7 +114,7 @@ async def _settle(world: World) -> None:
     await asyncio.sleep(1.0)
 
 
-async def _states(world: World) -> dict[str, State]:
+async def states_of(world: World) -> dict[str, State]:
     """Every session as the product loads it: by its snapshot, if there is one."""
     states = {}
     for session in world.plan.sessions:
@@ -140,7 +140,7 @@ def _about(broken: list[str], world: World) -> list[str]:
 
 
 @contextmanager
-def _sealed(seed: int, loop: VirtualLoop) -> Iterator[None]:
+def sealed(seed: int, loop: VirtualLoop) -> Iterator[None]:
     """No clock of the machine and no chance but the seed's."""
     chances = random.Random(f"sealed {seed}")
 

@@ -20,6 +20,7 @@ from workers import endings
 from workers.actor import Actor
 from workers.effects import Acknowledge
 from workers.lifecycle import Lifecycle
+from workers.progress import Progress
 from workers.questions import Questions
 from workers.session import Session
 
@@ -131,6 +132,11 @@ def steers_taken_for_heard() -> Any:
     return patch.object(endings, "_with_unheard", unsaid)
 
 
+def intents_ignored() -> Any:
+    """The worker writes the intent again and calls again."""
+    return patch.object(Progress, "intent", lambda self, step: None)
+
+
 PLANTED = [
     collision_ignored,
     marked_on_a_collision,
@@ -141,6 +147,7 @@ PLANTED = [
     watermark_with_holes,
     repeats_side_by_side,
     steers_taken_for_heard,
+    intents_ignored,
 ]
 
 

@@ -15,7 +15,7 @@ from broker.partition import partition_of
 from broker.port import Outgoing, TopicState
 from journal.memory import MemoryStore
 from schemas.settings import ModelSettings, SessionSettings, WorkerSettings
-from tests.simulation.agents import Steps, answers, steps
+from tests.simulation.agents import Pays, Steps, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
 from tests.simulation.plan import Plan, Sent
@@ -116,7 +116,8 @@ class World:
         models = ModelCaller(ScriptedModel(answers(chances)), ModelSettings(), clock_ms=clock_ms, chance=chances.random)
         agent = Steps(chances, self.ledger.ran, lambda: self.kill(member, "by its agent"))
         registry = Registry.load((), "echo", found=list)
-        registry.add([steps(agent)], "the simulation")
+        pays = Pays(chances, self.ledger.ran, self.ledger.called)
+        registry.add([spec_of("steps", agent), spec_of("pays", pays)], "the simulation")
         journal = FaultyJournal(self.journal, loop, weather, lambda why: self.kill(member, f"after {why}"))
         parts = Parts(
             store=FaultyStore(self.store, journal),
