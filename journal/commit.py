@@ -14,7 +14,7 @@ from itertools import islice
 from journal.port import Journal, Row, StoreUnavailable, Verdict
 
 Done = Callable[[Verdict], None]
-MAX_ROW = 3_900_000  # characters; a document holds 16 MiB and a character takes up to four bytes
+MAX_ROW = 16_000_000  # characters; more than any turn can write (its steps are bounded), and never one document
 _MAX_COMMAND = 8_000_000  # characters; a message holds 48 MB
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 1.0

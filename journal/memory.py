@@ -14,11 +14,13 @@ from itertools import chain, islice
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
 from journal.memory_parts import MemoryDirectory, MemoryLetterMarks, MemorySnapshots, MemorySurvey, MemoryTimers
+from journal.memory_payloads import MemoryPayloads, is_large
 from journal.port import (
     Directory,
     Found,
     Journal,
     LetterMarks,
+    Payloads,
     Row,
     Snapshots,
     StoreUnavailable,
@@ -30,33 +32,38 @@ from journal.port import (
 
 
 class MemoryJournal:
-    """The journal port. `rows`, `turns`: what is stored, for tests that look."""
+    """The journal port. `rows`, `turns`: what is stored, for tests that look; large bodies lie in `payloads`."""
 
     def __init__(self, gate: Gate = open_gate) -> None:
         self.gate = gate
+        self.payloads = MemoryPayloads(gate, self._holds)
         self.rows: dict[tuple[str, int], Row] = {}
         self.turns: dict[tuple[str, str], int] = {}
         self._versions: dict[str, list[int]] = {}
 
     def apply(self, rows: Sequence[Row]) -> list[Verdict]:
         """Insert at once, past the gate."""
+        self.payloads.put(rows)
         return [self._apply(row) for row in rows]
 
     async def insert(self, rows: Sequence[Row]) -> list[Verdict]:
         await self.gate(Call("insert", "before", (rows,)))
+        if self.payloads.put(rows):
+            await self.gate(Call("payloads.put", "after", (rows,)))
         verdicts = self.apply(rows)
         await self.gate(Call("insert", "after", (rows,)))
         return verdicts
 
     async def read(self, s: str, after: int, limit: int = 1_000) -> list[Row]:
         await self.gate(Call("read", "before", (s, after, limit)))
-        found = [self.rows[s, v] for v in self._between(s, after, None)[:limit]]
+        found = [self._whole(self.rows[s, v]) for v in self._between(s, after, None)[:limit]]
         await self.gate(Call("read", "after", (s, after, limit)))
         return found
 
     async def row(self, s: str, v: int) -> Row | None:
         await self.gate(Call("row", "before", (s, v)))
-        found = self.rows.get((s, v))
+        stored = self.rows.get((s, v))
+        found = None if stored is None else self._whole(stored)
         await self.gate(Call("row", "after", (s, v)))
         return found
 
@@ -78,6 +85,7 @@ class MemoryJournal:
             row = self.rows[s, v]
             if has_content(row):
                 self.rows[s, v] = row._replace(body=row.body if stays(row) else None, frames=())
+        self.payloads.remove(s, below)
         await self.gate(Call("unset", "after", (s, below)))
 
     async def drop(self, s: str, below: int, *, until_ms: int, limit: int) -> int:
@@ -88,12 +96,16 @@ class MemoryJournal:
             if turn is not None:
                 self.turns.pop((s, turn), None)
             self._versions[s].remove(v)
+        if gone:
+            self.payloads.remove(s, gone[-1] + 1)
         await self.gate(Call("drop", "after", (s, below, until_ms, limit)))
         return len(gone)
 
     def first(self, after: Mapping[str, int], limit: int) -> list[Row]:
         """At most `limit` rows of these sessions above these versions, in order of (s, v), past the gate."""
-        found = ([self.rows[s, v] for v in self._between(s, after[s], None)[:limit]] for s in sorted(after))
+        found = (
+            [self._whole(self.rows[s, v]) for v in self._between(s, after[s], None)[:limit]] for s in sorted(after)
+        )
         return list(islice(chain.from_iterable(found), limit))
 
     def _apply(self, row: Row) -> Verdict:
@@ -101,11 +113,19 @@ class MemoryJournal:
             return Verdict.COLLIDED
         if row.turn is not None and (row.s, row.turn) in self.turns:
             return Verdict.KNOWN
-        self.rows[row.s, row.v] = row
+        self.rows[row.s, row.v] = row._replace(body=None) if is_large(row) else row
         if row.turn is not None:
             self.turns[row.s, row.turn] = row.v
         bisect.insort(self._versions.setdefault(row.s, []), row.v)
         return Verdict.APPLIED
+
+    def _whole(self, row: Row) -> Row:
+        body = self.payloads.of(row)
+        return row if body is None else row._replace(body=body)
+
+    def _holds(self, s: str, v: int, nonce: str) -> bool:
+        row = self.rows.get((s, v))
+        return row is not None and row.nonce == nonce
 
     def _between(self, s: str, after: int, below: int | None) -> list[int]:
         versions = self._versions.get(s, [])
@@ -121,6 +141,7 @@ class MemoryStore:
         self._recorded: dict[str, str] = {}
         self.log = MemoryJournal(gate)
         self.journal: Journal = self.log
+        self.payloads: Payloads = self.log.payloads
         self._snapshots = MemorySnapshots(gate)
         self.snapshots: Snapshots = self._snapshots
         self.directory: Directory = MemoryDirectory(gate)

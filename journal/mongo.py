@@ -20,8 +20,9 @@ from pymongo.read_concern import ReadConcern
 from journal.mongo_directory import MongoDirectory
 from journal.mongo_errors import Answered, passing
 from journal.mongo_fetch import MongoFetch
-from journal.mongo_journal import MongoJournal
+from journal.mongo_journal import COLLECTION, MongoJournal
 from journal.mongo_letters import MongoLetterMarks
+from journal.mongo_payloads import MongoPayloads
 from journal.mongo_snapshots import MongoSnapshots
 from journal.mongo_survey import MongoSurvey
 from journal.mongo_timers import MongoTimers
@@ -30,6 +31,7 @@ from journal.port import (
     Found,
     Journal,
     LetterMarks,
+    Payloads,
     Snapshots,
     StoreMismatch,
     StoreUnavailable,
@@ -60,11 +62,13 @@ class MongoStore:
         # Kept, for the driver forgets an address whose server is no member of the named replica set.
         self._seeds = sorted(self._client.topology_description.server_descriptions())
         database = self._client[settings.mongo_database]
-        self._journal = MongoJournal(database, wait_ms=self._timeout_ms)
+        self._payloads = MongoPayloads(database, rows=COLLECTION, wait_ms=self._timeout_ms)
+        self._journal = MongoJournal(database, self._payloads, wait_ms=self._timeout_ms)
         self._directory = MongoDirectory(database, wait_ms=self._timeout_ms)
         self._timers = MongoTimers(database, wait_ms=self._timeout_ms)
-        self._fetch = MongoFetch(database)
+        self._fetch = MongoFetch(database, self._payloads)
         self.journal: Journal = self._journal
+        self.payloads: Payloads = self._payloads
         self.snapshots: Snapshots = MongoSnapshots(database, wait_ms=self._timeout_ms)
         self.directory: Directory = self._directory
         self.timers: Timers = self._timers

@@ -15,6 +15,7 @@ from pymongo.read_concern import ReadConcern
 
 from journal.mongo_errors import Answered
 from journal.mongo_journal import COLLECTION, row_of, versions
+from journal.mongo_payloads import MongoPayloads
 from journal.mongo_snapshots import CHUNKS, SNAPSHOTS, first_chunks
 from journal.port import Found, Wanted
 from schemas.snapshot import Chunk, Snapshot
@@ -25,7 +26,8 @@ Document = dict[str, Any]
 class MongoFetch:
     """`Store.fetch` on a replica set."""
 
-    def __init__(self, database: AsyncDatabase[Document]) -> None:
+    def __init__(self, database: AsyncDatabase[Document], payloads: MongoPayloads) -> None:
+        self._payloads = payloads
         self._rows: AsyncCollection[Document] = database[COLLECTION].with_options(
             read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
         )
@@ -35,6 +37,7 @@ class MongoFetch:
         with Answered("fetch"):
             cursor = await self._rows.aggregate(pipeline_of(wanted), hint={"_id": 1}, batchSize=count + 1)
             stored = await cursor.to_list()
+        await self._payloads.fill(stored)
         return found_in(stored)
 
 

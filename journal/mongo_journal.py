@@ -1,6 +1,7 @@
 """Sessions as logs in MongoDB: one collection, `_id: {s, v}` is the fence. Knows nothing of what an entry says.
 
-Document: {_id: {s, v}, k: kind, n: nonce, t: at_ms, turn?, op?, body?, frames?}. The fields of `_id` always come in
+Document: {_id: {s, v}, k: kind, n: nonce, t: at_ms, turn?, op?, body?, p?, frames?}; `p`: the body lies in so many
+chunks beside it (`journal.mongo_payloads`), and where they are gone it is unset. The fields of `_id` always come in
 this order, for the store compares them in the order in which they are stored.
 """
 
@@ -16,13 +17,15 @@ from pymongo.read_concern import ReadConcern
 
 from journal.content import has_content
 from journal.mongo_errors import Answered, check_writes
-from journal.port import Row, Verdict
+from journal.mongo_payloads import MongoPayloads, chunk_count
+from journal.port import PAYLOAD_CHARS, Row, Verdict
 
 Document = dict[str, Any]
 COLLECTION = "journal"
 _LAST = 1 << 62
 _WINDOW = 500
 _MAJORITY = ReadConcern("majority")
+_CONTENT = {"body": "", "p": "", "frames": ""}
 
 
 def document_of(row: Row) -> Document:
@@ -33,7 +36,10 @@ def document_of(row: Row) -> Document:
     if row.op is not None:
         new["op"] = row.op
     if row.body is not None:
-        new["body"] = row.body
+        if len(row.body) <= PAYLOAD_CHARS:
+            new["body"] = row.body
+        else:
+            new["p"] = chunk_count(row.body)
     if row.frames:
         new["frames"] = row.frames
     return new
@@ -63,8 +69,9 @@ def versions(s: str, after: int, upto: int = _LAST) -> Document:
 class MongoJournal:
     """The journal port on a replica set. `wait_ms`: how long a majority, or a linearizable read, is waited for."""
 
-    def __init__(self, database: AsyncDatabase[Document], *, wait_ms: int) -> None:
+    def __init__(self, database: AsyncDatabase[Document], payloads: MongoPayloads, *, wait_ms: int) -> None:
         self._database = database
+        self._payloads = payloads
         self._wait_ms = wait_ms
         self._concern = {"w": "majority", "j": True, "wtimeout": wait_ms}
         plain: AsyncCollection[Document] = database[COLLECTION]
@@ -89,6 +96,8 @@ class MongoJournal:
             await self._rows.create_indexes([turns])
 
     async def insert(self, rows: Sequence[Row]) -> list[Verdict]:
+        if large := [row for row in rows if row.body is not None and len(row.body) > PAYLOAD_CHARS]:
+            await self._payloads.put(large)
         with Answered("insert"):
             reply = await self._database.command(
                 "insert",
@@ -105,12 +114,17 @@ class MongoJournal:
     async def read(self, s: str, after: int, limit: int = 1_000) -> list[Row]:
         with Answered("read"):
             found = self._rows.find(versions(s, after), sort=[("_id", ASCENDING)], limit=limit)
-            return [row_of(stored) async for stored in found]
+            documents = await found.to_list()
+        await self._payloads.fill(documents)
+        return [row_of(stored) for stored in documents]
 
     async def row(self, s: str, v: int) -> Row | None:
         with Answered("row"):
             stored = await self._rows.find_one({"_id": {"s": s, "v": v}})
-        return None if stored is None else row_of(stored)
+        if stored is None:
+            return None
+        await self._payloads.fill([stored])
+        return row_of(stored)
 
     async def exists(self, s: str, v: int) -> bool:
         with Answered("exists"):
@@ -129,7 +143,8 @@ class MongoJournal:
         with Answered("unset"):
             while (first := await self._first_content(s, after, below - 1)) is not None:
                 after = min(first + _WINDOW, below) - 1
-                await self._unset_window(versions(s, first - 1, after))
+                await self._unset(s, first - 1, after)
+        await self._payloads.remove(s, 0, below - 1)  # what lost a collision has no row that names it
 
     async def drop(self, s: str, below: int, *, until_ms: int, limit: int) -> int:
         wanted: Document = {**versions(s, 0, below - 1), "t": {"$lte": until_ms}}
@@ -138,15 +153,28 @@ class MongoJournal:
             keys = [stored["_id"]["v"] async for stored in found]
             if not keys:
                 return 0
+            await self._payloads.remove(s, 0, keys[-1])
             done = await self._rows.delete_many({**versions(s, keys[0] - 1, keys[-1]), "t": {"$lte": until_ms}})
         return done.deleted_count
 
     async def _first_content(self, s: str, after: int, upto: int) -> int | None:
         if upto <= after:
             return None
-        wanted = {**versions(s, after, upto), "$or": [{"body": {"$exists": True}}, {"frames": {"$exists": True}}]}
+        wanted = {**versions(s, after, upto), "$or": [{field: {"$exists": True}} for field in ("body", "p", "frames")]}
         found = await self._rows.find_one(wanted, projection={"_id": 1}, sort=[("_id", ASCENDING)])
         return None if found is None else int(found["_id"]["v"])
+
+    async def _unset(self, s: str, after: int, upto: int) -> None:
+        """Payloads go one by one: what lies before it first, then the payload, then its row, so that the order holds
+        wherever this is cut off: a row whose payload is gone is read as unset."""
+        large = {**versions(s, after, upto), "p": {"$exists": True}}
+        found = self._rows.find(large, projection={"_id": 1}, sort=[("_id", ASCENDING)])
+        for version in [stored["_id"]["v"] for stored in await found.to_list()]:
+            await self._unset_window(versions(s, after, version - 1))
+            await self._payloads.remove(s, version - 1, version)
+            await self._rows.update_many(versions(s, version - 1, version), {"$unset": _CONTENT})
+            after = version
+        await self._unset_window(versions(s, after, upto))
 
     async def _unset_window(self, window: Document) -> None:
         """1. notes that are no cancel, 2. frames of CLOSEs, 3. all the rest, ascending: a row found unset that is no
@@ -155,11 +183,11 @@ class MongoJournal:
         found = self._rows.find({**window, **notes, "body": {"$exists": True}})
         gone = [stored["_id"] for stored in await found.to_list() if has_content(row_of(stored))]
         if gone:
-            await self._rows.update_many({"_id": {"$in": gone}}, {"$unset": {"body": "", "frames": ""}})
+            await self._rows.update_many({"_id": {"$in": gone}}, {"$unset": _CONTENT})
         closes = {"k": "close", "frames": {"$exists": True}}
         await self._rows.update_many({**window, **closes}, {"$unset": {"frames": ""}})
         rest = {"$nor": [notes, {"k": "close"}]}
-        await self._rows.update_many({**window, **rest}, {"$unset": {"body": "", "frames": ""}})
+        await self._rows.update_many({**window, **rest}, {"$unset": _CONTENT})
 
 
 def _verdict_of(error: Document) -> Verdict:

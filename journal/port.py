@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from schemas.snapshot import Chunk, Snapshot
 
+PAYLOAD_CHARS = 262_144  # a body with more is kept beside its row
+
 
 class Row(NamedTuple):
     """One stored entry of session `s` (`<tenant>/<session>`), number `v`; `(s, v)` is the primary key.
@@ -66,6 +68,8 @@ class Journal(Protocol):
     async def insert(self, rows: Sequence[Row]) -> list[Verdict]:
         """Insert up to 1,000 rows unordered, `w: majority, j: true`; a verdict for each, in order.
 
+        A body of more than PAYLOAD_CHARS is stored beside its row and before it, so that no row outgrows a document: it
+        is read, unset and dropped with the row. A crash between the two leaves garbage: see `Payloads`.
         StoreUnavailable: all of them are ambiguous.
         """
 
@@ -90,6 +94,15 @@ class Journal(Protocol):
         """Remove at most `limit` rows with `v < below` and `at_ms <= until_ms`, the oldest first, keys and all; how
         many. Only for the sweep, after retention. `until_ms` guards a session that another sweep buried meanwhile and
         that lives again from version 1."""
+
+
+class Payloads(Protocol):
+    """Bodies that are kept beside their rows."""
+
+    async def sweep(self, before_ms: int, limit: int) -> int:
+        """Look at up to `limit` pieces of payloads, at others the next time, and remove those that were written before
+        `before_ms` (wall clock) and belong to no row; how many. `before_ms` lies so far back that whoever wrote one has
+        since inserted its row or will write it again. Raises StoreUnavailable."""
 
 
 class Saving(NamedTuple):
@@ -235,6 +248,7 @@ class Store(Protocol):
     """Everything at one place, as the composition roots build it."""
 
     journal: Journal
+    payloads: Payloads
     snapshots: Snapshots
     directory: Directory
     timers: Timers

@@ -240,6 +240,7 @@ def completed(  # noqa: PLR0913 (the fields of one frame, by name)
     finish: Finish = "stop",
     usage: tuple[Usage, ...] = (),
     data: JsonValue = None,
+    truncated: Cut | None = None,
 ) -> bytes:
     """An encoded `Completed` whose values are ours: what `encode` gives, at a fifth of its price (tested)."""
     frame: dict[str, Any] = {
@@ -257,6 +258,8 @@ def completed(  # noqa: PLR0913 (the fields of one frame, by name)
     }
     if data is not None:
         frame["data"] = Fragment(to_json(data))
+    if truncated is not None:
+        frame["truncated"] = {"file": truncated.file}
     return orjson.dumps(frame)
 
 

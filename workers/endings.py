@@ -102,6 +102,7 @@ def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> bytes:
             finish=result.finish,
             usage=result.usage,
             data=result.data,
+            truncated=result.truncated,
         )
     place: dict[str, Any] = {
         "session": session,

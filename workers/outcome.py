@@ -18,7 +18,8 @@ from schemas.ids import message_id
 from workers.agent import AgentTurn, Reply
 from workers.answer import fitting, json_bytes
 from workers.builder import describe
-from workers.canonical import canonical, plain
+from workers.canonical import canonical, plain, weight
+from workers.cutting import cut_messages
 from workers.progress import Progress
 from workers.result import Result
 
@@ -65,7 +66,9 @@ def completed(progress: Progress, reply: object) -> Result:
     _check_size(text, data, progress.job.max_reply_bytes)
     progress.close_calls()
     items = progress.answer.items(progress.clock_ms(), partial=False)
-    result = Result("completed", text=text, messages=_own(items), history=items, finish=given.finish, data=data)
+    taken = json_bytes(text) + (weight(data) if data is not None else 0)
+    shown, cut = cut_messages(_own(items), taken, progress.job.info.session)
+    result = Result("completed", text, shown, items, finish=given.finish, data=data, truncated=cut)
     return _counted(progress, result)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from schemas.codes import Code
-from schemas.frames import CancelledBy, Finish, Usage
+from schemas.frames import CancelledBy, Cut, Finish, Usage
 from schemas.history import HistoryItem
 
 
@@ -27,6 +27,7 @@ class Result:
     usage: tuple[Usage, ...] = ()
     finish: Finish = "stop"
     data: JsonValue = None
+    truncated: Cut | None = None
     by: CancelledBy | None = None
     code: Code | None = None
     message: str = ""

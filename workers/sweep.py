@@ -1,4 +1,5 @@
-"""Looks for sessions that are idle beyond their time, and for closed ones whose keys may go. Bounded batches.
+"""Looks for sessions that are idle beyond their time, for closed ones whose keys may go, and for payloads that no entry
+holds. Bounded batches.
 
 It only proposes: an `expire` record goes to the session's owner, who decides on the journal's state.
 """
@@ -18,6 +19,7 @@ from schemas.settings import SessionSettings
 from workers.partition import CONTROL
 
 _log = logging.getLogger("fleet.sweep")
+_PAYLOAD_MS = 3_600_000  # whoever wrote a payload an hour ago has inserted its row since, or never will
 
 
 class Sweep:
@@ -50,6 +52,9 @@ class Sweep:
         for listed in due:
             self._propose(listed, now_ms)
         buried = await bury(self._store, now_ms, self._settings.session_keep_keys_s, self._settings.sweep_batch)
+        left = await self._store.payloads.sweep(now_ms - _PAYLOAD_MS, self._settings.sweep_batch)
+        if left:
+            _log.info("removed %d payloads that no entry holds: their writers died or lost a collision", left)
         return len(due), buried
 
     def _propose(self, listed: Listed, now_ms: int) -> None:

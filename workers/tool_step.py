@@ -21,6 +21,7 @@ from schemas.frames import ToolCalled, ToolResult
 from schemas.parts import Part
 from workers.answer import parts_of
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
+from workers.cutting import cut_parts
 from workers.progress import Progress
 
 KEY = "idempotency_key"
@@ -60,7 +61,9 @@ class ToolStep:
         self._side_effects = side_effects or self._takes_key
         if self._takes_key and KEY in given:
             raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: {KEY} is given by the worker, not by a caller")
-        self._digest = digest_of([given, call], f"tool {name!r}: its arguments")
+        what = f"tool {name!r}: its arguments"
+        plain(given, what)
+        self._digest = digest_of([given, call], what)
         self._number = -1
         self._call = call or ""
 
@@ -149,8 +152,9 @@ class ToolStep:
             self._number, _KIND, self._name, self._digest, result=result, call=self._call, error=error
         )
         await progress.append(step)
+        shown, cut = cut_parts(parts, progress.job.info.session)
         progress.job.emitter.send(
-            ToolResult, call=self._call, name=self._name, content=parts, is_error=error is not None
+            ToolResult, call=self._call, name=self._name, content=shown, is_error=error is not None, truncated=cut
         )
 
     def _replay(self, held: Step) -> JsonValue:

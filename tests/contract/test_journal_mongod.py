@@ -247,6 +247,68 @@ async def test_what_is_not_answered_for_certain_is_unavailable(
     assert await store.journal.insert([row("t/s", 2)]) == [Verdict.APPLIED]
 
 
+@pytest.mark.parametrize("how", AMBIGUOUS, ids=lambda how: "-".join(map(str, how.values()))[:30])
+async def test_a_payload_that_is_not_answered_for_certain_is_unavailable_and_its_row_is_not_written(
+    store: MongoStore, client: Client, how: dict[str, Any]
+) -> None:
+    large = row("t/s", 1)._replace(body="x" * 300_000)
+    await fail(client, 1, "update", **how)
+    with pytest.raises(StoreUnavailable):
+        await store.journal.insert([large])
+
+    assert await store.journal.read("t/s", 0) == []
+    assert await store.journal.insert([large]) == [Verdict.APPLIED]
+    assert await store.journal.read("t/s", 0) == [large]
+
+
+async def test_a_body_is_in_no_document_whole_and_garbage_of_a_lost_insert_is_swept(
+    store: MongoStore, settings: MongoSettings, client: Client
+) -> None:
+    large = row("t/s", 1)._replace(body="x" * 3_000_000)
+    database = client[settings.mongo_database]
+    await fail(client, 1, "insert", errorCode=91)
+    with pytest.raises(StoreUnavailable):
+        await store.journal.insert([large])
+    assert (await store.journal.read("t/s", 0), await database["payloads"].count_documents({})) == ([], 3)
+
+    again = large._replace(nonce="m")
+    assert await store.journal.insert([again]) == [Verdict.APPLIED]
+    assert await store.payloads.sweep((time.time_ns() // 1_000_000) + 1_000, 100) == 1
+    assert await store.journal.read("t/s", 0) == [again]
+    stored = await database["journal"].find_one({})
+    assert stored == {"_id": {"s": "t/s", "v": 1}, "k": "step", "n": "m", "t": 1, "p": 3}
+    assert [len(one["c"]) async for one in database["payloads"].find({})] == [1_048_576, 1_048_576, 902_848]
+
+
+async def test_an_unset_that_was_cut_off_after_a_payload_is_read_as_unset_and_goes_on(
+    store: MongoStore, settings: MongoSettings, client: Client
+) -> None:
+    large = [row("t/s", v)._replace(body="x" * 300_000, frames=("secret",)) for v in (1, 2, 3)]
+    await store.journal.insert(large)
+    await fail(client, 1, "update", errorCode=91)  # what lies before the first one is to be unset: nothing does
+    with pytest.raises(StoreUnavailable):
+        await store.journal.unset("t/s", 3)
+    await client[settings.mongo_database]["payloads"].delete_many({"_id.v": 1})
+    assert [(it.body is None, it.frames) for it in await store.journal.read("t/s", 0)] == [
+        (True, ("secret",)),
+        (False, ("secret",)),
+        (False, ("secret",)),
+    ]
+    await store.journal.unset("t/s", 3)
+    assert [(it.body is None, it.frames) for it in await store.journal.read("t/s", 0)] == [
+        (True, ()),
+        (True, ()),
+        (False, ("secret",)),
+    ]
+    stages, cost = await planned(
+        client,
+        settings.mongo_database,
+        {"find": "payloads", "filter": {}, "projection": {"_id": 1}, "sort": {"_id": 1}, "limit": 5},
+    )
+    assert "FETCH:" not in stages
+    assert cost["totalDocsExamined"] == 0
+
+
 async def test_a_refusal_is_not_called_unavailable(store: MongoStore, client: Client) -> None:
     await fail(client, 1, "insert", errorCode=13)
     with pytest.raises(OperationFailure):

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from schemas.base import without_defaults
 from schemas.entries import Claim, Finish, Open, Position, body_of, entry_of
-from schemas.frames import FRAME, Completed, Usage, completed, encode
+from schemas.frames import FRAME, Completed, Cut, Usage, completed, encode
 from schemas.history import HistoryItem, ToolCall
 from schemas.parts import DataPart, FilePart, Part, TextPart
 from schemas.receipt import RECEIPT, Hops, Receipt
@@ -129,6 +129,7 @@ def test_a_receipt_comes_back(receipt: Receipt) -> None:
     usage=USAGE,
     finish=st.sampled_from(["stop", "length"]),
     data=JSON,
+    truncated=st.none() | st.builds(Cut, file=TEXT),
 )
 def test_a_completed_frame_reads_as_its_model_encodes(**said: Any) -> None:
     place: dict[str, Any] = {"tenant": "a", "session": "s", "turn": "t", "attempt": 1, "seq": 2, "at_ms": 3}

@@ -93,6 +93,7 @@ class FaultyStore:
 
     def __init__(self, twin: MemoryStore, journal: FaultyJournal) -> None:
         self.journal: Journal = journal
+        self.payloads = twin.payloads
         self.snapshots = twin.snapshots
         self.directory = twin.directory
         self.timers = twin.timers
