@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.codes import Code
-from schemas.entries import Intent, Step, StepError
+from schemas.entries import ControlNote, StepError
 from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
 from schemas.history import ToolCall
 from tests.support.stage import Run, Stage, Told, settle
@@ -360,6 +360,56 @@ async def test_a_worker_that_lost_the_session_writes_nothing_of_what_came() -> N
     assert len(stage.link.intents) == 1
 
 
+def note(op: str) -> ControlNote:
+    return ControlNote(at_ms=5, op=op, kind="steer", turn="t1", tenant="default", user="ann", value=f"said {op}")
+
+
+async def test_what_was_heard_before_an_intent_is_heard_again_before_it_and_no_more() -> None:
+    bank = Bank(hangs=True)
+    heard: list[list[str]] = []
+
+    async def agent(turn: AgentTurn, ctx: Context) -> str:
+        heard.append([item.text for item in ctx.steers()])
+        try:
+            await ctx.tool("pay", bank.pay, {"cents": len(heard[-1])})
+        except OutcomeUnknown:
+            heard.append([item.text for item in ctx.steers()])
+        return "ok"
+
+    first = Stage(agent)
+    running = first.start()
+    running.steer(note("a"))
+    await settle()
+    running.abandon()
+    assert [intent.steers for intent in first.link.intents] == [("a",)]
+
+    again = Stage(agent, attempt=2, intents=first.link.intents)
+    again.start()
+    for op in "ab":
+        next(iter(again.executor.running)).steer(note(op))
+    await settle()
+    assert heard == [["said a"], ["said a"], ["said b"]]
+    assert [step.steers for step in again.link.steps] == [("a",)]
+
+
+async def test_a_cancel_before_the_next_attempt_came_that_far_keeps_what_was_heard_in_its_place() -> None:
+    async def agent(turn: AgentTurn, ctx: Context) -> None:
+        await ctx.model()
+        ctx.steers()
+        await ctx.model("more")
+
+    first = Stage(agent, Told(["One."], ["Two."]))
+    first.start().steer(note("a"))
+    await settle()
+    again = Stage(agent, attempt=2, steps=first.link.steps)
+    running = again.start()
+    running.steer(note("a"))
+    running.stop("user")
+    again.time.advance(0)
+    said = [(item.role, item.text) for item in again.results[0].history]
+    assert said == [("assistant", "One."), ("user", "said a"), ("assistant", "Two.")]
+
+
 def test_a_key_is_taken_by_a_parameter_of_that_name_alone() -> None:
     def yes(idempotency_key: str) -> None: ...
     def anything(**given: Any) -> None: ...
@@ -367,8 +417,3 @@ def test_a_key_is_taken_by_a_parameter_of_that_name_alone() -> None:
 
     assert [takes_key(it) for it in (yes, anything, positional, dict, print)] == [True, False, False, False, False]
     assert takes_key(Bank().pay_once)
-
-
-def test_entries_keep_what_they_say() -> None:
-    assert Step.model_fields["error"].default is None
-    assert set(Intent.model_fields) >= {"step", "name", "digest", "call", "key"}
