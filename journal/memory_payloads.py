@@ -45,6 +45,8 @@ class MemoryPayloads:
             del self.bodies[key]
 
     async def sweep(self, before_ms: int, limit: int) -> int:
+        if not self.bodies:
+            return 0
         await self._gate(Call("payloads.sweep", "before", (before_ms, limit)))
         after = self._after
         keys = list(islice((key for key in sorted(self.bodies) if after is None or key > after), limit))

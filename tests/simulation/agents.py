@@ -83,7 +83,7 @@ class Pays:
     async def _work(self, turn: str) -> str:
         self._made += 1
         made = self._made
-        await asyncio.sleep(self._chances.choice((0, 0.01, 0.1, 0.4)))
+        await asyncio.sleep(self._chances.choice((0, 0.01, 0.05, 0.1)))
         return f"{turn}.{made}"
 
     async def _pay(self, turn: str, text: str) -> str:

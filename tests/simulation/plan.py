@@ -39,7 +39,11 @@ def plan_of(seed: int, turns: int) -> Plan:
     chances = random.Random(f"plan {seed}")
     plan = Plan(span_s=6.0 + turns * 0.09)
     names = [f"s{number}" for number in range(min(chances.randint(10, 20), max(3, turns // 6)))]
-    plan.sessions = {name: chances.choice(("echo", "steps", "steps", "chat", "pays")) for name in names}
+    plan.sessions = {name: chances.choice(("echo", "steps", "steps", "chat")) for name in names}
+    others = random.Random(f"pays {seed}")  # of its own: the load of a seed stays what it was
+    for name, agent in plan.sessions.items():
+        if agent != "steps" and others.random() < 0.4:
+            plan.sessions[name] = "pays"
     for number in range(turns):
         _turn(plan, chances, f"t{number}", chances.choice(names))
     for number in range(chances.choice((0, 1, 2, 3)) if turns >= 40 else 1):
