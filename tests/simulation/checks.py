@@ -5,7 +5,7 @@ Each check yields a sentence for every promise that it finds broken. `passed` is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -222,6 +222,17 @@ def _told(turn: str, items: list[HistoryItem]) -> tuple[str, str, str, list[str]
     return turn, items[0].text, answer, sorted(item.text for item in items[1:] if item.role == "user")
 
 
+def payloads(ledger: Ledger, bodies: Iterable[tuple[str, int, str]]) -> Iterator[str]:
+    """After a sweep: each belongs to a row, and none lies below a CLOSE."""
+    for s, v, nonce in bodies:
+        session = s.partition("/")[2]
+        rows = ledger.rows.get(session, [])
+        if not any((row.v, row.nonce) == (v, nonce) for row, _ in rows):
+            yield f"{session} v{v}: a payload by {nonce} that no row holds"
+        if any(isinstance(entry, Close) and row.v > v for row, entry in rows):
+            yield f"{session} v{v}: a payload of {nonce} outlived its session"
+
+
 def _outcome(ledger: Ledger, session: str, turn: str) -> str | None:
     frame: dict[str, Any] = orjson.loads(ledger.over.get((session, turn), "{}"))
     return frame.get("type")
@@ -237,4 +248,4 @@ def settled(rows: list[Written]) -> int:
     return sum(isinstance(entry, Settle) for _, entry in rows)
 
 
-__all__ = ["TURNS", "broken", "done", "passed", "settled"]
+__all__ = ["TURNS", "broken", "done", "passed", "payloads", "settled"]

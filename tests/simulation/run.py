@@ -19,6 +19,7 @@ from unittest.mock import patch
 from broker.memory import MemoryScan
 from fleet.chaos.finding import Verdict
 from fleet.chaos.gather import Sources, inspect
+from journal import memory_payloads
 from journal.loader import load
 from journal.state import FoldError, State
 from tests.simulation import checks
@@ -31,6 +32,7 @@ WORKERS = 2
 FAULTS_A_TURN = 0.1
 LEAST_COMPLETED = 0.4
 TRACE = 60
+LARGE = 400  # characters of a body that is kept beside its row: every other FINISH
 
 
 @dataclass(slots=True)
@@ -87,8 +89,11 @@ async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
 async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     world = await _lived(seed, turns, loop)
     plan = world.plan
+    await world.store.payloads.sweep(2**62, 1_000_000)
+    bodies = list(world.journal.payloads.bodies)
     states = await states_of(world)
     broken = [*world.ledger.broken, *checks.broken(plan, world.ledger, states)]
+    broken += checks.payloads(world.ledger, bodies)
     completed = checks.done(world.ledger)
     if completed < LEAST_COMPLETED * len(plan.turns):
         broken.append(f"only {completed} of {len(plan.turns)} turns were completed: that proves nothing")
@@ -157,6 +162,7 @@ def sealed(seed: int, loop: VirtualLoop) -> Iterator[None]:
         patch.object(secrets, "token_hex", lambda n=32: chances.randbytes(n).hex()),
         patch.object(os, "urandom", chances.randbytes),
         patch.object(random, "random", chances.random),
+        patch.object(memory_payloads, "PAYLOAD_CHARS", LARGE),
         patch.object(uuid, "uuid4", lambda: uuid.UUID(bytes=chances.randbytes(16))),
     ):
         yield

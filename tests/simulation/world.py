@@ -75,7 +75,7 @@ class World:
         self.store = MemoryStore(gate_of(self.weather))
         self.journal = WatchedJournal(gate_of(self.weather))
         self.journal.ledger = self.ledger
-        self.store.log, self.store.journal = self.journal, self.journal
+        self.store.log, self.store.journal, self.store.payloads = self.journal, self.journal, self.journal.payloads
         self.store.survey = self.store.survey_of(self.journal)
         self.members: list[Member] = []
         self._names = itertools.count(1)
