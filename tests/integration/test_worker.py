@@ -106,6 +106,43 @@ async def test_what_joined_a_turn_goes_along_to_the_next_worker() -> None:
         assert ends["s1~t2"]["into"] == "t1"
 
 
+async def test_a_call_whose_end_its_worker_did_not_write_down_is_unknown_or_made_again_under_its_key() -> None:
+    keys: list[str] = []
+    mails: list[str] = []
+    stuck = asyncio.Event()
+
+    async def pay(idempotency_key: str) -> str:
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            await stuck.wait()
+        return "paid"
+
+    async def send() -> str:
+        mails.append("sent")
+        await stuck.wait()
+        return "sent"
+
+    @agent(name="tools", version="1")
+    async def tools(turn: AgentTurn, ctx: Context) -> str:
+        return str(await ctx.tool("tool", pay if turn.text == "pay" else send, {}))
+
+    async with MemoryFleet(tools, default="tools", worker_drain_s=0.05) as fleet:
+        first = await fleet.worker()
+        fleet.turn("s1", "pay", turn="t1")
+        fleet.turn("s2", "send", turn="t2")
+        await fleet.until(lambda: keys and mails)
+        await first.drain()
+        await fleet.worker()
+        await fleet.until(lambda: len(fleet.terminals()) == 2)
+        paid, sent = (fleet.terminals()[name][0] for name in ("s1~t1", "s2~t2"))
+        assert (paid["type"], paid["text"], paid["attempt"]) == ("completed", "paid", 2)
+        assert (sent["type"], sent["code"], sent["retry"], sent["attempt"]) == ("failed", "outcome_unknown", "no", 2)
+        assert (len(keys), len(set(keys)), mails) == (2, 1, ["sent"])
+        fleet.turn("s2", "pay", turn="t3")  # the session goes on
+        await fleet.until(lambda: "s2~t3" in fleet.terminals())
+        assert fleet.terminals()["s2~t3"][0]["text"] == "paid"
+
+
 async def test_many_sessions_keep_their_order_and_one_turn_runs_at_a_time() -> None:
     door = Door()
     async with MemoryFleet(door.spec(), default="door") as fleet:
