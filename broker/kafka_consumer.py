@@ -87,6 +87,15 @@ class KafkaGroupConsumer:
         none: dict[tuple[str, int], int] = {}
         return await self._ask(_lag, default=none)
 
+    def leave(self, timeout_s: float) -> None:
+        """As `stop`, from any thread and while the owner's loop is blocked; waits at most so long."""
+        thread, stop = self._thread, self._stop
+        self._closing = True
+        if thread is not None and stop is not None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended already
+                self._loop.call_soon_threadsafe(stop.set)
+            thread.join(timeout_s)
+
     async def stop(self) -> None:
         """Commit what was hinted, leave the group, end the thread. Safe to call twice."""
         thread, stop = self._thread, self._stop

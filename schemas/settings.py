@@ -126,6 +126,15 @@ class WorkerSettings(_Settings):
     worker_pool_idle_s: float = Field(900.0, gt=0, description="A warm session idle for so long is dropped (seconds)")
     worker_drain_s: float = Field(20.0, ge=0, description="Running turns may end for so long on SIGTERM (seconds)")
     worker_tries: int = Field(3, ge=1, description="Claims in a row without a step before a turn is poison")
+    worker_stall_warn_s: float = Field(
+        1.0, gt=0, description="An agent that blocks the loop for so long is logged with its stack (seconds)"
+    )
+    worker_stall_share: float = Field(
+        0.8,
+        gt=0,
+        le=0.9,
+        description="A worker whose loop is blocked for this share of the session timeout ends itself",
+    )
     worker_delta_ms: int = Field(50, ge=0, le=1_000, description="Deltas of one turn are joined for so long (ms)")
     worker_snapshot_bytes: int = Field(
         65_536, ge=1_024, description="Least growth of a journal before a new snapshot (bytes)"

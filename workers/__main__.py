@@ -1,11 +1,13 @@
 """`python -m workers`: settings -> adapters -> worker -> run. The only place where a worker is put together.
 
 Exit status: 0 drained, 1 could not start or lost something that does not pass; the reason is one sentence on stderr.
+3 its loop was blocked, by SIGPROF where that let no thread run any more: see `workers.watchdog`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -50,6 +52,7 @@ from workers.readiness import Readiness
 from workers.registry import Registry
 from workers.services import Services
 from workers.system import Parts
+from workers.watchdog import Limits, Watchdog
 from workers.worker import Worker
 
 REFUSED = (
@@ -87,10 +90,11 @@ async def run() -> int:
     model = OpenAICompatibleModel(ModelSettings())
     services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL))
     worker = Worker(
         Parts(
             store=store,
-            consumer=KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL)),
+            consumer=consumer,
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
@@ -112,8 +116,12 @@ async def run() -> int:
     health.listen()  # before the group knows of us: a port that is taken should cost nobody a rebalance
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopping.set)
+    watchdog = Watchdog(
+        Limits.of(settings, kafka), leave=consumer.leave, count=lambda: worker.system.metrics.count("stalls")
+    )
     await worker.start()
     _calm_gc()
+    watchdog.start()
     sys.setswitchinterval(_SWITCH_S)
     serving = asyncio.create_task(health.serve(), name="health")
     watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
@@ -124,6 +132,7 @@ async def run() -> int:
     await asyncio.gather(serving, watching, return_exceptions=True)
     await model.close()
     await admin.stop()
+    watchdog.stop()
     _log.info("worker ended", extra={"worker": name})
     return 1 if worker.error is not None else 0
 
@@ -149,6 +158,7 @@ async def _check_partitions(store: MongoStore, topics: Topics) -> None:
 
 def main() -> int:
     """Run; refusals are one sentence, not a traceback."""
+    faulthandler.enable()  # an agent's crash in foreign code leaves its stack
     try:
         return uvloop.run(run())
     except ValidationError as error:

@@ -28,6 +28,7 @@ COUNTERS: dict[str, str] = {
     "rebalances": "Assignments of the consumer group",
     "given_up": "Partitions given up because membership was not proved",
     "controls": "Control ops, by kind",
+    "stalls": "Times that the loop was blocked for longer than FLEET_WORKER_STALL_WARN_S",
     "model_calls": "Model calls",
     "model_retries": "Model calls that were tried again",
     "model_retries_denied": "Model calls that were not tried again because the retry budget was empty",
