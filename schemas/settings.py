@@ -135,6 +135,14 @@ class WorkerSettings(_Settings):
         le=0.9,
         description="A worker whose loop is blocked for this share of the session timeout ends itself",
     )
+    worker_processes: int = Field(
+        2,
+        ge=1,
+        description="Calls of `ctx.compute`, and turns of agents with `process=True`, that run at the same time",
+    )
+    worker_process_bytes: int = Field(
+        2_147_483_648, ge=0, description="Address space of such a process (bytes); 0: no limit"
+    )
     worker_delta_ms: int = Field(50, ge=0, le=1_000, description="Deltas of one turn are joined for so long (ms)")
     worker_snapshot_bytes: int = Field(
         65_536, ge=1_024, description="Least growth of a journal before a new snapshot (bytes)"

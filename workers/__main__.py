@@ -40,6 +40,7 @@ from schemas.settings import (
 from schemas.topics import Topics, load_topics
 from workers.agent import RegistrationError
 from workers.builder import Builder
+from workers.children import Children
 from workers.executor import Executor
 from workers.health import CannotListen, HealthServer, health_app
 from workers.logs import TurnLog, configure
@@ -88,7 +89,8 @@ async def run() -> int:
     await _check_partitions(store, topics)
     await publisher.start()
     model = OpenAICompatibleModel(ModelSettings())
-    services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms)
+    children = Children(settings.worker_processes, settings.worker_process_bytes)
+    services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms, children=children)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL))
     worker = Worker(
@@ -109,6 +111,7 @@ async def run() -> int:
         settings=settings,
         sessions=sessions,
     )
+    children.tell = lambda outcome: worker.system.metrics.count("computes", outcome)
     metrics = CollectorRegistry()
     metrics.register(worker.system.metrics)
     readiness = Readiness(worker, admin, topics)
@@ -130,6 +133,7 @@ async def run() -> int:
     await worker.drain()
     await health.stop()
     await asyncio.gather(serving, watching, return_exceptions=True)
+    await children.close()
     await model.close()
     await admin.stop()
     watchdog.stop()

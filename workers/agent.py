@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 from pydantic import JsonValue
 
@@ -19,6 +19,7 @@ from schemas.parts import Part
 from schemas.turn import TurnInput
 
 if TYPE_CHECKING:
+    from workers.apart import Given
     from workers.context import Context
 
 # `text` stands twice in a terminal frame (whole, and split into messages), and a frame has at most 512 KiB.
@@ -92,6 +93,7 @@ class Agent(Protocol):
 
 Build = Callable[["AgentSpec", SessionInfo], Coroutine[Any, Any, Agent]]
 Run = Callable[[AgentTurn, "Context"], Coroutine[Any, Any, Reply | str | None]]
+Work = Callable[[AgentTurn, "Given"], Reply | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class AgentSpec:
     `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `options`,
     `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
-    one is given up; `uses_model` False: its turns begin while no model takes calls.
+    one is given up; `uses_model` False: its turns begin while no model takes calls. `work`: the function of an agent
+    that runs in a process of its own.
     Raises RegistrationError.
     """
 
@@ -118,6 +121,7 @@ class AgentSpec:
     model: str | None = None
     fallbacks: tuple[str, ...] = ()
     uses_model: bool = True
+    work: Work | None = None
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("version", self.version)):
@@ -172,16 +176,41 @@ class _FunctionAgent:
         return await self._run(turn, ctx)
 
 
-def agent(*, name: str, version: str, **limits: Any) -> Callable[[Run], AgentSpec]:
-    """Make a spec of `async def run(turn, ctx)`; `limits` are the spec's other fields. Registers nothing."""
+@overload
+def agent(*, name: str, version: str, process: Literal[True], **limits: Any) -> Callable[[Work], AgentSpec]: ...
+@overload
+def agent(*, name: str, version: str, process: Literal[False] = False, **limits: Any) -> Callable[[Run], AgentSpec]: ...
+def agent(*, name: str, version: str, process: bool = False, **limits: Any) -> Callable[[Any], AgentSpec]:
+    """Make a spec of `async def run(turn, ctx)`; `limits` are the spec's other fields. Registers nothing.
 
-    def wrap(run: Run) -> AgentSpec:
-        check_signature(run, ("turn", "ctx"), f"agent {name}: {getattr(run, '__name__', 'run')}")
-        built = _FunctionAgent(run)
+    `process`: of a plain `def run(turn, given)` at a module's top level. It runs in a process of its own and may
+    compute, block and crash there; see `workers.apart.Given` for what it has.
+    """
+
+    def wrap(run: Any) -> AgentSpec:
+        what = f"agent {name}: {getattr(run, '__name__', 'run')}"
+        built = _apart(run, what) if process else _function(run, what)
 
         async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
             return built
 
-        return AgentSpec(name=name, version=version, build=build, **limits)
+        return AgentSpec(name=name, version=version, build=build, work=run if process else None, **limits)
 
     return wrap
+
+
+def _function(run: Run, what: str) -> Agent:
+    check_signature(run, ("turn", "ctx"), what)
+    return _FunctionAgent(run)
+
+
+def _apart(work: Any, what: str) -> Agent:
+    from workers.apart import Apart  # it knows this module
+
+    if not inspect.isfunction(work) or inspect.iscoroutinefunction(work) or "<locals>" in work.__qualname__:
+        raise RegistrationError(f"{what}: process=True wants a plain `def …(turn, given)` of a module's top level")
+    try:
+        inspect.signature(work).bind("turn", "given")
+    except TypeError as error:
+        raise RegistrationError(f"{what} cannot be called with (turn, given): {error}") from None
+    return Apart(work)

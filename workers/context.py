@@ -8,7 +8,7 @@ ends the turn, for its code changed and two histories must not be mixed.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from pydantic import JsonValue
@@ -133,13 +133,26 @@ class Context:
 
         It may be asynchronous. What it raises is not kept: the step is done again on the next attempt.
         """
+        return await self._once(name, args, lambda: _call(function, *args))
+
+    async def compute(self, name: str, function: Callable[..., Any], *args: JsonValue) -> Any:
+        """As `step`, in a process of its own: for what computes for long, blocks or may crash. `function` is a plain
+        one of a module's top level; it sees its arguments and nothing of this context, and is killed when its turn is
+        cancelled or out of time.
+
+        Raises TerminalError(agent_error) for whatever becomes of it (it raises, exits, crashes, runs out of memory),
+        but the typed errors as they are.
+        """
+        return await self._once(name, args, lambda: self._services.children.call(f"step {name!r}", function, args))
+
+    async def _once(self, name: str, args: Sequence[JsonValue], work: Callable[[], Awaitable[Any]]) -> Any:
         digest = digest_of(list(args), f"step {name!r}: its arguments")
         number, held = self._progress.take("step", name, digest)
         if held is not None:
             self._progress.replayed(number)
             return held.result
         what = f"step {name!r}: its result"
-        result = self._progress.fitting(plain(await _call(function, *args), what, MAX_RESULT_BYTES), what)
+        result = self._progress.fitting(plain(await work(), what, MAX_RESULT_BYTES), what)
         await self._progress.append(self._progress.entry(number, "step", name, digest, result=result))
         return result
 

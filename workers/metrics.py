@@ -28,6 +28,7 @@ COUNTERS: dict[str, str] = {
     "rebalances": "Assignments of the consumer group",
     "given_up": "Partitions given up because membership was not proved",
     "controls": "Control ops, by kind",
+    "computes": "Calls in processes of their own, by outcome",
     "stalls": "Times that the loop was blocked for longer than FLEET_WORKER_STALL_WARN_S",
     "model_calls": "Model calls",
     "model_retries": "Model calls that were tried again",
@@ -45,6 +46,7 @@ LABELS = {
     "turns": "outcome",
     "refused": "code",
     "controls": "kind",
+    "computes": "outcome",
     "tokens": "kind",
     "pool_evictions": "reason",
 }

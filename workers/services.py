@@ -1,10 +1,12 @@
-"""What every turn of a worker shares: the model, the clock. Plain values; knows no turn."""
+"""What every turn of a worker shares: the model, the clock, processes to compute in. Plain values; knows no turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from workers.children import Children
 
 if TYPE_CHECKING:
     from workers.models.retry import ModelCaller
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`models`: the one owner of retries, over the configured model; `clock_ms`: the wall clock."""
+    """`models`: the one owner of retries, over the configured model; `clock_ms`: the wall clock; `children`: where
+    `ctx.compute` runs."""
 
     models: ModelCaller
     clock_ms: Callable[[], int]
+    children: Children = field(default_factory=Children)

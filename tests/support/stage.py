@@ -17,6 +17,7 @@ from schemas.history import HistoryItem, said
 from schemas.settings import ModelSettings
 from schemas.turn import TurnInput
 from workers.agent import Agent, AgentTurn, Reply, SessionInfo
+from workers.children import Children
 from workers.context import Context
 from workers.emitter import Emitter, FrameIds
 from workers.executor import Executor, RunningTurn
@@ -174,6 +175,7 @@ class Stage:
         model_attempts: int = 3,
         max_reply_bytes: int = 245_760,
         max_steps: int = 256,
+        children: Children | None = None,
     ) -> None:
         self.time = Time()
         self.frames: list[dict[str, Any]] = []
@@ -188,7 +190,9 @@ class Stage:
             sleep=self._sleep,
             chance=lambda: 1.0,
         )
-        self.executor = Executor(Services(caller, self.time.clock_ms), call_later=self.time.call_later)
+        self.executor = Executor(
+            Services(caller, self.time.clock_ms, children or Children()), call_later=self.time.call_later
+        )
         self.job = Job(
             info=INFO,
             turn=open_turn(given or TurnInput(text="hi"), attempt, tuple(steps), round(deadline_s * 1000))._replace(

@@ -12,6 +12,7 @@ from fleet.__main__ import app
 from schemas.settings import ModelSettings
 from tests.support.memory_fleet import MemoryFleet
 from workers.agent import AgentSpec, AgentTurn, SessionInfo
+from workers.apart import Given
 from workers.context import Context
 from workers.models.retry import ModelCaller
 from workers.models.scripted import Script, ScriptedModel
@@ -40,6 +41,13 @@ async def test_the_shortest_agent_answers() -> None:
     answer = await agent.run(AgentTurn(id="t1", text="Ada"), cast("Context", None))
 
     assert answer == "Hello, Ada!"
+
+
+def test_the_agent_for_a_process_of_its_own_answers() -> None:
+    spec = example("digits")
+    assert spec.work is not None
+
+    assert spec.work(AgentTurn(id="t1", text="a1b2"), Given(ADA, (), 0)) == "3000000"
 
 
 async def test_the_agent_with_a_step_and_a_model_answers_through_a_whole_worker() -> None:
