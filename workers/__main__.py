@@ -41,6 +41,7 @@ from schemas.topics import Topics, load_topics
 from workers.agent import RegistrationError
 from workers.builder import Builder
 from workers.children import Children
+from workers.contained import contain
 from workers.executor import Executor
 from workers.health import CannotListen, HealthServer, health_app
 from workers.logs import TurnLog, configure
@@ -83,6 +84,7 @@ async def run() -> int:
     registry = Registry.load(settings.agents, settings.agent)
     kafka, sessions = KafkaSettings(), SessionSettings()
     loop = asyncio.get_running_loop()
+    contain(loop)
     topics = load_topics(kafka.topics_file)
     store, publisher, admin = MongoStore(MongoSettings()), KafkaPublisher(kafka, topics.names), KafkaAdmin(kafka)
     await asyncio.gather(require_topics(admin, topics), store.start())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from workers.agent import Agent, AgentSpec, RegistrationError, SessionInfo, check_signature
+from workers.contained import from_outside
 
 _log = logging.getLogger("fleet.worker")
 
@@ -35,13 +36,15 @@ class Builder:
         try:
             async with asyncio.timeout(self.limit_s):
                 return await spec.build(spec, session)
-        except (TerminalError, RetryableError, asyncio.CancelledError, GeneratorExit):
+        except (TerminalError, RetryableError):
             raise
         except TimeoutError:
             raise TerminalError(
                 Code.AGENT_ERROR, f"agent {spec.name} could not be built within {self.limit_s:g} s"
             ) from None
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError | GeneratorExit) and from_outside(error):
+                raise
             _log.exception("agent %s could not be built", spec.name, extra={"session": session.session})
             raise TerminalError(Code.AGENT_ERROR, f"agent {spec.name} could not be built: {describe(error)}") from error
 

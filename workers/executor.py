@@ -21,6 +21,7 @@ from schemas.frames import CancelledBy
 from workers import outcome
 from workers.agent import AgentTurn, Reply
 from workers.at_work import AT_WORK, AtWork
+from workers.contained import from_outside
 from workers.context import Context
 from workers.emitter import CallLater, Handle
 from workers.job import Job, TurnLink, TurnLost
@@ -192,10 +193,10 @@ class RunningTurn:
             reply = await self._job.agent.run(turn, ctx)
             if self._progress.steered or not self._job.link.seal():
                 reply = await self._again(turn, ctx, reply)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - SystemExit of an agent must not end the worker
-            self._raised(error)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and from_outside(error):
+                raise
+            self._raised(error)  # SystemExit of an agent must not end the worker
         else:
             self._returned(reply)
         finally:

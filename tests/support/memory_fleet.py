@@ -22,6 +22,7 @@ from schemas.settings import SessionSettings, WorkerSettings
 from schemas.topics import load_topics
 from workers.agent import AgentSpec
 from workers.builder import Builder
+from workers.contained import contain
 from workers.executor import Executor
 from workers.logs import TurnLog
 from workers.outbox import Outbox
@@ -52,6 +53,7 @@ class MemoryFleet:
         self._names = itertools.count(1)
 
     async def __aenter__(self) -> MemoryFleet:
+        contain(asyncio.get_running_loop())
         await apply(MemoryAdmin(self.cluster), self._topics)
         return self
 
