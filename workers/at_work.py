@@ -20,12 +20,14 @@ class AtWork(NamedTuple):
     agent: str
 
 
-AT_WORK: ContextVar[AtWork] = ContextVar("at_work")
+AT_WORK: ContextVar[tuple[str, str, str]] = ContextVar("at_work")
+"""An `AtWork` as a plain tuple: it is set for every turn and hardly ever read."""
 
 
 def at_work(task: asyncio.Task[Any]) -> AtWork | None:
     """Whose turn the task works for. A task tells its context from Python 3.12 on; the collector knows it before."""
     for found in gc.get_referents(task):
         if isinstance(found, Context):
-            return found.get(AT_WORK)
+            names = found.get(AT_WORK)
+            return AtWork(*names) if names is not None else None
     return None

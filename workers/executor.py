@@ -20,7 +20,7 @@ from schemas.errors import TerminalError
 from schemas.frames import CancelledBy
 from workers import outcome
 from workers.agent import AgentTurn, Reply
-from workers.at_work import AT_WORK, AtWork
+from workers.at_work import AT_WORK
 from workers.contained import from_outside
 from workers.context import Context
 from workers.emitter import CallLater, Handle
@@ -187,7 +187,7 @@ class RunningTurn:
     async def _run(self) -> None:
         self._entered = True
         info = self._job.info
-        AT_WORK.set(AtWork(info.session, self._job.turn.turn, info.agent))
+        AT_WORK.set((info.session, self._job.turn.turn, info.agent))
         try:
             turn, ctx = _turn_of(self._job), Context(self._progress, self._executor.services)
             reply = await self._job.agent.run(turn, ctx)
