@@ -17,11 +17,13 @@ from gateway.intake import Intake
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.ops import Ops
+from gateway.overload import Overload
 from gateway.publishing import Address, Publishing
 from gateway.readiness import Check, Readiness
 from gateway.replies import Replies
 from gateway.ring import Ring
 from gateway.router import Router
+from gateway.waiting import Waiting
 from journal.port import Store
 from schemas.limits import Limits
 from schemas.settings import GatewaySettings, SessionSettings
@@ -48,14 +50,17 @@ def make_gateway(
     access = Access(lookup, router)
     publishing = Publishing(ports.publisher, address, metrics=metrics, clock_ms=now_ms)
     turn_timeout_ms = int(sessions.turn_timeout_s * 1_000)
-    intake = Intake(publishing, router, access, limits=limits, turn_timeout_ms=turn_timeout_ms)
+    waiting = Waiting(clock_s=time.monotonic)
+    overload = Overload(waiting, limit_s=settings.gateway_queue_age_s, clock_s=time.monotonic, metrics=metrics)
+    intake = Intake(publishing, router, access, overload, limits=limits, turn_timeout_ms=turn_timeout_ms)
     ops = Ops(publishing, router)
-    replies = Replies(ports.tail, router, address=address, metrics=metrics)
+    replies = Replies(ports.tail, router, waiting, address=address, metrics=metrics)
 
     async def reading() -> str | None:
         return None if replies.running else "the reply topic is not being read"
 
     return Gateway(
+        turns_waiting=waiting,
         address=address,
         settings=settings,
         limits=limits,

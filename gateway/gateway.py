@@ -16,6 +16,7 @@ from gateway.publishing import Address
 from gateway.readiness import Readiness
 from gateway.replies import Replies
 from gateway.router import Router
+from gateway.waiting import Waiting
 from journal.port import Store
 from schemas.limits import Limits
 from schemas.settings import GatewaySettings
@@ -40,6 +41,7 @@ class Gateway:
     access: Access
     lookup: Lookup
     replies: Replies
+    turns_waiting: Waiting
     readiness: Readiness
     metrics: Metrics
     clock_ms: Callable[[], int]

@@ -35,6 +35,7 @@ def health_routes(gateway: Gateway) -> APIRouter:
     @routes.get("/metrics")
     async def metrics(_request: Request) -> Response:
         """Prometheus text."""
+        gateway.metrics.queue_age.set(gateway.turns_waiting.oldest_s())
         gateway.metrics.ring_turns.set(len(gateway.router.ring))
         gateway.metrics.ring_bytes.set(gateway.router.ring.bytes)
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)

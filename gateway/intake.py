@@ -10,6 +10,7 @@ from broker.port import Outgoing, Position
 from gateway.access import Access
 from gateway.event import Event, TurnKey, event_of
 from gateway.identity import Principal
+from gateway.overload import Overload
 from gateway.publishing import Publishing, PublishRefusal
 from gateway.reader import Reader
 from gateway.resume import catch_up
@@ -29,7 +30,7 @@ TURNS = "agent.turns"
 class Submission:
     """A turn on its way in. `outgoing` until it is sent; `position`: where its record lies, once acknowledged.
 
-    `again`: its connection follows the turn already.
+    `lives_ms`: from now to its deadline; `again`: its connection follows the turn already.
     """
 
     tenant: str
@@ -37,6 +38,7 @@ class Submission:
     turn: str
     user: str
     outgoing: Outgoing | None
+    lives_ms: int
     position: Position | None = None
     again: bool = False
     early: list[Event] = field(default_factory=list)
@@ -50,20 +52,30 @@ class Intake:
     """Checks, mints, publishes. `turn_timeout_ms`: of a turn that brings none."""
 
     def __init__(
-        self, publishing: Publishing, router: Router, access: Access, *, limits: Limits, turn_timeout_ms: int
+        self,
+        publishing: Publishing,
+        router: Router,
+        access: Access,
+        overload: Overload,
+        *,
+        limits: Limits,
+        turn_timeout_ms: int,
     ) -> None:
         self._publishing = publishing
         self._router = router
         self._access = access
+        self._overload = overload
+        self._waiting = overload.waiting
         self._limits = limits
         self._turn_timeout_ms = turn_timeout_ms
 
     async def admit(self, who: Principal, session: str, request: TurnRequest) -> Submission:
         """The checked turn with its id, ready to be published. Raises Refusal."""
         now, turn_id = self._publishing.clock_ms(), request.turn or mint()
-        deadline = now + (request.timeout_ms or self._turn_timeout_ms)
-        turn = request.as_turn(turn=turn_id, tenant=who.tenant, user=who.user, deadline_ms=deadline)
+        lives_ms = request.timeout_ms or self._turn_timeout_ms
+        turn = request.as_turn(turn=turn_id, tenant=who.tenant, user=who.user, deadline_ms=now + lives_ms)
         check_turn(turn, self._limits)
+        self._overload.require_room((who.tenant, session, turn_id), self._publishing.partition(TURNS, session))
         await self._access.require_session(who, session, "send", turn=request.turn)
         value = encode_turn(turn)
         if len(value) > self._limits.record_bytes:
@@ -71,7 +83,7 @@ class Intake:
         address = self._publishing.address
         headers = turn_headers(turn_id, source=address.source, now_ms=now, reply_to=address.reply_to)
         outgoing = Outgoing(TURNS, session.encode(), value, headers=headers)
-        return Submission(who.tenant, session, turn_id, who.user, outgoing)
+        return Submission(who.tenant, session, turn_id, who.user, outgoing, lives_ms)
 
     def begin(self, submission: Submission, reader: Reader) -> None:
         """From now on the turn's frames are for `reader`; they wait until `accepted` is out."""
@@ -96,11 +108,15 @@ class Intake:
         """
         outgoing, submission.outgoing = submission.outgoing, None
         assert outgoing is not None, "a submission is published once"
+        partition = self._publishing.partition(TURNS, submission.session)
+        entered = self._waiting.entered(submission.key, partition, submission.lives_ms / 1_000)  # before its frames
         try:
             submission.position = await self._publishing.send(outgoing, what="turn", turn=submission.turn)
         except PublishRefusal as refusal:
             proven = refusal.code is Code.PUBLISH_UNKNOWN and reader.holds(submission.session, submission.turn)
             if not proven:
+                if entered:
+                    self._waiting.left(submission.key)
                 self._failed(submission, reader)
                 raise
         accepted = event_of(

@@ -33,6 +33,14 @@ class Metrics:
         self.joined = Counter("fleet_gateway_deltas_joined", "Deltas joined for slow readers", registry=registry)
         self.resumes = Counter("fleet_gateway_resumes", "Attaches by verdict", ["verdict"], registry=registry)
         self.errors = Counter("fleet_gateway_errors", "Errors answered, by code", ["code"], registry=registry)
+        self.overloaded = Counter(
+            "fleet_gateway_overloaded", "Turns refused because the queue was too old", registry=registry
+        )
+        self.queue_age = Gauge(
+            "fleet_gateway_queue_age_seconds",
+            "How long the oldest turn sent from here has waited to begin, its session being free",
+            registry=registry,
+        )
         self.turn_seconds = Histogram(
             "fleet_gateway_turn_seconds",
             "From a turn's arrival here to its terminal frame",

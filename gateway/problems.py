@@ -20,7 +20,9 @@ _STATUS_CODES = {404: Code.NOT_FOUND, 413: Code.TOO_LARGE, 401: Code.UNAUTHORIZE
 _log = logging.getLogger("gateway.http")
 
 
-def problem(code: Code, detail: str, *, turn: str | None = None, status: int | None = None) -> Response:
+def problem(
+    code: Code, detail: str, *, turn: str | None = None, status: int | None = None, retry_after_ms: int | None = None
+) -> Response:
     """The response for a code."""
     meaning = MEANINGS[code]
     body = {
@@ -34,7 +36,8 @@ def problem(code: Code, detail: str, *, turn: str | None = None, status: int | N
     if turn is not None:
         body["turn"] = turn
     status = status or meaning.status
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}
+    after_s = RETRY_AFTER_S if retry_after_ms is None else -(-retry_after_ms // 1_000)
+    headers = {"Retry-After": str(after_s)} if status in {429, 503} else {}
     if code is Code.TOO_LARGE:
         headers["Connection"] = "close"  # the rest of the body is not waited for
     return Response(orjson.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
@@ -56,7 +59,8 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     async def on_refusal(_request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
         metrics.errors.labels(error.code.value).inc()
-        return problem(error.code, error.text, turn=getattr(error, "turn", None))
+        after_ms = getattr(error, "retry_after_ms", None)
+        return problem(error.code, error.text, turn=getattr(error, "turn", None), retry_after_ms=after_ms)
 
     async def on_http(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

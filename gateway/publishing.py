@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from broker.partition import partition_of
 from broker.port import BrokerUnavailable, Outgoing, Position, Publisher, PublishError, PublishUnknown
 from gateway.metrics import Metrics
 from schemas.codes import Code
@@ -49,6 +50,10 @@ class Publishing:
         self._metrics = metrics
         self.address = address
         self.clock_ms = clock_ms
+
+    def partition(self, topic: str, session: str) -> int:
+        """Where records of this session go."""
+        return partition_of(session.encode(), self._publisher.partition_count(topic))
 
     async def send(self, outgoing: Outgoing, *, what: str, turn: str | None) -> Position:
         """Publish and wait for the broker's ack. `what`: turn or control, for the metric.

@@ -9,6 +9,7 @@ from gateway.event import parse_event
 from gateway.metrics import Metrics
 from gateway.publishing import Address
 from gateway.router import Router
+from gateway.waiting import Waiting
 from schemas.codec import Headers
 
 REPLIES = "agent.replies"
@@ -18,9 +19,10 @@ _log = logging.getLogger("gateway.replies")
 class Replies:
     """Reads batch after batch and hands each frame that is for us to the router."""
 
-    def __init__(self, tail: Tail, router: Router, *, address: Address, metrics: Metrics) -> None:
+    def __init__(self, tail: Tail, router: Router, waiting: Waiting, *, address: Address, metrics: Metrics) -> None:
         self._tail = tail
         self._router = router
+        self._waiting = waiting
         self._partition = address.partition
         self._reply_to = address.reply_to.encode()
         self._metrics = metrics
@@ -59,4 +61,5 @@ class Replies:
             self._metrics.skipped.labels("unreadable").inc()
             return
         self._metrics.received.inc()
+        self._waiting.heard(event)
         self._router.deliver(event)

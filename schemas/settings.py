@@ -111,6 +111,11 @@ class GatewaySettings(_Settings):
     gateway_socket_bytes: int = Field(1_048_576, ge=4_096, description="Queue of one socket at most (bytes)")
     gateway_heartbeat_ms: int = Field(25_000, ge=100, description="Ping interval of a WebSocket (milliseconds)")
     gateway_wait_max_s: float = Field(60.0, gt=0, description="Longest `wait_s` of a request (seconds)")
+    gateway_queue_age_s: float = Field(
+        30.0,
+        ge=0,
+        description="`overloaded` while turns wait for so long, until it is half; 0: never (seconds)",
+    )
     gateway_frames_per_s: float = Field(200.0, gt=0, description="Frames a socket may send, sustained (per second)")
     gateway_frames_burst: int = Field(400, ge=1, description="Frames a socket may send at once")
 
