@@ -45,6 +45,7 @@ from workers.contained import contain
 from workers.executor import Executor
 from workers.health import CannotListen, HealthServer, health_app
 from workers.logs import TurnLog, configure
+from workers.memory import BudgetTooSmall
 from workers.models.openai_compatible import OpenAICompatibleModel
 from workers.models.port import ModelMisconfigured
 from workers.models.retry import ModelCaller
@@ -58,6 +59,7 @@ from workers.watchdog import Limits, Watchdog
 from workers.worker import Worker
 
 REFUSED = (
+    BudgetTooSmall,
     BrokerUnavailable,
     StoreMismatch,
     StoreUnavailable,
@@ -119,6 +121,7 @@ async def run() -> int:
     readiness = Readiness(worker, admin, topics)
     health = HealthServer(health_app(metrics, readiness.reasons), settings.worker_host, settings.worker_port)
     health.listen()  # before the group knows of us: a port that is taken should cost nobody a rebalance
+    worker.memory.require_room()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopping.set)
     watchdog = Watchdog(

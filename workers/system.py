@@ -104,6 +104,8 @@ class ActorSystem:
         self.rules = Rules(worker, settings.worker_tries, self._terms)
         self.partitions: dict[int, Partition] = {}
         self.waiting = 0
+        self.short_of_memory = False
+        self.memory_bytes = 0
         self.listed: dict[str, Listed] = {}
         self.keep_keys_s = sessions.session_keep_keys_s
         self._idle_ms = sessions.session_idle_s * 1_000
@@ -201,8 +203,13 @@ class ActorSystem:
             self.apply_pauses()
 
     def apply_pauses(self) -> None:
-        """Tell the consumer which partitions of turns are paused; control never is."""
-        self.consumer.pause(TURNS, frozenset(n for n, p in self.partitions.items() if p.paused or self.slots.closed))
+        """Tell the consumer which partitions of turns are paused, also of those that are new; control never is."""
+        self.consumer.pause(TURNS, frozenset(n for n, p in self.partitions.items() if p.paused or self.shut))
+
+    @property
+    def shut(self) -> bool:
+        """No turns are read of any partition: the worker drains, or is short of memory."""
+        return self.slots.closed or self.short_of_memory
 
     def mark(self, trigger: Trigger) -> None:
         """The work that this record asked for is settled."""
@@ -279,6 +286,8 @@ class ActorSystem:
             "slots_free": self.slots.free,
             "partitions": len(self.partitions),
             "paused": sum(p.paused for p in self.partitions.values()),
+            "memory_bytes": self.memory_bytes,
+            "memory_short": self.short_of_memory,
             "lag": self.lag,
             "pool_sessions": len(self.pool),
             "pool_bytes": self.pool.bytes,

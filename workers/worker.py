@@ -15,6 +15,7 @@ from journal.port import Store, StoreUnavailable
 from schemas.limits import Limits
 from schemas.settings import SessionSettings, WorkerSettings
 from workers.intake import Intake
+from workers.memory import LOOK_S, MemoryBudget
 from workers.partition import CONTROL, TURNS, Partition
 from workers.sweep import Sweep
 from workers.system import ActorSystem, Parts
@@ -42,6 +43,7 @@ class Worker:
         self.system = ActorSystem(
             parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed, moved=self._moved
         )
+        self.memory = MemoryBudget(self.system, settings.worker_memory_mib, self.failed)
         self._sweep = Sweep(parts.store, publisher, sessions, clock_ms=parts.clock_ms)
         self._intake: Intake | None = None
         self._generation = -1
@@ -91,6 +93,7 @@ class Worker:
         self.system.spawn(self._sweep.run(self.stopping), "sweep")
         self.system.spawn(self._every(_LIST_S, self._write_directory), "directory")
         self.system.spawn(self._every(_LOOK_S, self._look_around), "look around")
+        self.system.spawn(self._every(LOOK_S, self.memory.look), "memory")
 
     async def drain(self) -> None:
         """End in order; see the module."""
