@@ -127,6 +127,14 @@ class WorkerSettings(_Settings):
     worker_port: int = Field(0, ge=0, le=65_535, description="Port of health and metrics; 0: any free")
     worker_slots: int = Field(256, ge=1, description="Turns that run at the same time")
     worker_mailbox: int = Field(10_000, ge=1, description="Turns that wait before partitions are paused")
+    worker_session_mailbox: int = Field(
+        16, ge=1, description="Turns of one session that wait in its mailbox; the others wait behind it as records"
+    )
+    worker_backlog_bytes: int = Field(
+        67_108_864,
+        ge=0,
+        description="Records that wait behind mailboxes before partitions are paused (bytes, estimated)",
+    )
     worker_pool_bytes: int = Field(268_435_456, ge=0, description="Warm sessions kept (bytes, estimated)")
     worker_pool_idle_s: float = Field(900.0, gt=0, description="A warm session idle for so long is dropped (seconds)")
     worker_drain_s: float = Field(20.0, ge=0, description="Running turns may end for so long on SIGTERM (seconds)")

@@ -13,6 +13,7 @@ from journal.port import Row, Verdict
 from journal.rows import row_of
 from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step
 from workers import effects as fx
+from workers.mailbox import Mailbox
 from workers.outbox import noted
 from workers.partition import Partition
 from workers.runs import Runs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from workers.system import ActorSystem
 
 
-class Actor(Runs):
+class Actor(Mailbox):
     """Session, agent instance and mailbox."""
 
     __slots__ = ("_append_row", "_append_s", "_pending", "_waited", "listed_ms")
@@ -36,19 +37,12 @@ class Actor(Runs):
 
     # ---- facts from outside
 
-    def turn(self, mail: fx.Mail, trigger: fx.Trigger) -> None:
-        """A turn record came."""
-        self._tell(self.session.arrived(mail, trigger, self._system.clock_ms()))
-
-    def control(self, op: fx.Op) -> None:
-        """A control record came."""
-        self._tell(self.session.commanded(op, self._system.clock_ms()))
-
     def lost(self, release: bool) -> None:
         """The partition is somebody else's, or the worker stops: no frame, and no entry but RELEASE, best effort."""
         entry = self.session.release_entry(self._system.clock_ms()) if release else None
         self._drop_run()
         self.dead = True
+        self.forget_backlog()
         self._system.commit.withdraw(self.key)
         if entry is not None:
             row = row_of(self.key, entry.version, entry.entry, self._system.nonce())
@@ -61,6 +55,8 @@ class Actor(Runs):
         for order in orders:
             acts[type(order)](self, order)
         session = self.session
+        if self._backlog is not None:
+            self._refill()
         if self._landing is not None and not session.joining:
             self._answer_landing()
         if (waiting := len(session.mail) + len(session.inbox)) != self._waited:
@@ -68,6 +64,11 @@ class Actor(Runs):
             self._waited = waiting
         if session.running is None and not waiting and session.idle and not self.dead:
             self._system.rest(self)
+
+    def _carry_out(self, orders: list[fx.Effect]) -> None:
+        acts = self._ACTS
+        for order in orders:
+            acts[type(order)](self, order)
 
     @property
     def weight(self) -> int:

@@ -54,9 +54,11 @@ LABELS = {
 GAUGES: dict[str, str] = {
     "in_flight": "Turns that run",
     "waiting": "Turns that wait in mailboxes",
+    "backlog": "Turns that wait behind their session's full mailbox, as records",
+    "backlog_bytes": "Bytes of those, estimated",
     "slots_free": "Free slots",
     "partitions": "Partitions owned",
-    "paused": "Partitions paused because mailboxes are full",
+    "paused": "Partitions paused because what waits of them is over their share",
     "memory_bytes": "Resident memory",
     "memory_short": "1 while no turns are read because memory is short",
     "held": "Sessions held back because their model takes no calls",

@@ -20,7 +20,19 @@ class Partition:
     record came with; `moved` is told then.
     """
 
-    __slots__ = ("_moved", "actors", "generation", "marks", "number", "owned", "paused", "settle", "waiting")
+    __slots__ = (
+        "_moved",
+        "actors",
+        "backlog",
+        "backlog_bytes",
+        "generation",
+        "marks",
+        "number",
+        "owned",
+        "paused",
+        "settle",
+        "waiting",
+    )
 
     def __init__(
         self, number: int, generation: int, offsets: dict[str, int], moved: Callable[[Partition], None]
@@ -28,7 +40,7 @@ class Partition:
         self.number = number
         self._moved = moved
         self.actors: dict[str, Actor] = {}
-        self.waiting = 0
+        self.waiting = self.backlog = self.backlog_bytes = 0
         self.paused = False
         self.owned = True
         self.renew(generation, offsets)
@@ -38,6 +50,8 @@ class Partition:
         self.generation = generation
         self.marks = {stream: Watermark(start) for stream, start in offsets.items()}
         self.settle = {stream: self._settler(marks) for stream, marks in self.marks.items()}
+        for actor in self.actors.values():
+            actor.forget_backlog()
 
     def _settler(self, marks: Watermark) -> Callable[[int], None]:
         def settle(offset: int) -> None:
@@ -45,6 +59,11 @@ class Partition:
             self._moved(self)
 
         return settle
+
+    @property
+    def stretched(self) -> int:
+        """Turn records since the oldest that is not settled: they are kept in mind, and come again after a crash."""
+        return self.marks[TURNS].waiting
 
     def positions(self) -> dict[tuple[str, int], int]:
         """What may be committed."""

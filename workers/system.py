@@ -21,6 +21,7 @@ from journal.state import State
 from schemas.codes import Code
 from schemas.errors import Refusal
 from schemas.ids import split_key
+from schemas.limits import Limits
 from schemas.receipt import Receipt
 from schemas.settings import SessionSettings, WorkerSettings
 from workers.actor import Actor
@@ -40,6 +41,7 @@ from workers.slots import Slots
 from workers.snapshots import SnapshotWriter
 
 _log = logging.getLogger("fleet.worker")
+_STRETCH = 500_000  # some 70 MB in mind; 300 s of a turn, the default deadline, at 1,600 others a second
 
 
 @dataclass(slots=True)
@@ -109,7 +111,10 @@ class ActorSystem:
         self.listed: dict[str, Listed] = {}
         self.keep_keys_s = sessions.session_keep_keys_s
         self._idle_ms = sessions.session_idle_s * 1_000
-        self._mailbox = settings.worker_mailbox
+        self.session_mailbox = settings.worker_session_mailbox
+        self.limits = Limits(content_bytes=sessions.content_bytes)
+        self.backlog = self.backlog_bytes = 0
+        self._mailbox, self._backlog_bytes = settings.worker_mailbox, settings.worker_backlog_bytes
         self._nonces = itertools.count()
         self._incarnation = secrets.token_hex(6)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -153,7 +158,7 @@ class ActorSystem:
         """A partition is ours in this assignment: a new one, or one that we keep."""
         partition = self.partitions.get(number)
         if partition is None:
-            self.partitions[number] = Partition(number, generation, offsets, self._moved)
+            self.partitions[number] = Partition(number, generation, offsets, self._marked)
         else:
             partition.renew(generation, offsets)
 
@@ -190,17 +195,37 @@ class ActorSystem:
         return False
 
     def waiting_changed(self, partition: Partition, by: int) -> None:
-        """Mailboxes fill or empty: pause the partitions that are over their share, resume those well below it."""
+        """Mailboxes fill or empty."""
         partition.waiting += by
         self.waiting += by
-        share = self._mailbox // (len(self.partitions) or 1) or 1
+        self._weigh(partition)
+
+    def backlog_changed(self, partition: Partition, by: int, bytes_: int) -> None:
+        """Turns are put behind a full mailbox, or taken from there."""
+        partition.backlog += by
+        self.backlog += by
+        partition.backlog_bytes += bytes_
+        self.backlog_bytes += bytes_
+        self._weigh(partition)
+
+    def _marked(self, partition: Partition) -> None:
         if partition.paused:
-            if partition.waiting <= share // 2:
-                partition.paused = False
-                self.apply_pauses()
-        elif partition.waiting >= share:
-            partition.paused = True
-            self.apply_pauses()
+            self._weigh(partition)
+        self._moved(partition)
+
+    def _weigh(self, partition: Partition) -> None:
+        """Pause a partition that is over its share, resume it well below. Its backlog may be over as long as the worker
+        has room for it."""
+        owned = len(self.partitions) or 1
+        share, room = self._mailbox // owned or 1, self._backlog_bytes
+        aside = min(self.backlog_bytes, partition.backlog_bytes * owned)
+        if partition.paused:
+            if partition.waiting > share // 2 or aside > room // 2 or partition.stretched > _STRETCH // 2:
+                return
+        elif partition.waiting < share and aside <= room and partition.stretched < _STRETCH:
+            return
+        partition.paused = not partition.paused
+        self.apply_pauses()
 
     def apply_pauses(self) -> None:
         """Tell the consumer which partitions of turns are paused, also of those that are new; control never is."""
@@ -286,6 +311,8 @@ class ActorSystem:
             "slots_free": self.slots.free,
             "partitions": len(self.partitions),
             "paused": sum(p.paused for p in self.partitions.values()),
+            "backlog": self.backlog,
+            "backlog_bytes": self.backlog_bytes,
             "memory_bytes": self.memory_bytes,
             "memory_short": self.short_of_memory,
             "lag": self.lag,

@@ -82,6 +82,7 @@ class World:
         self.settings = WorkerSettings(
             worker_slots=self.chances.choice((2, 8, 64)),
             worker_mailbox=self.chances.choice((6, 24, 200)),
+            worker_session_mailbox=random.Random(f"mailbox {seed}").choice((1, 2, 16)),
             worker_pool_bytes=self.chances.choice((0, 20_000, 10_000_000)),
             worker_snapshot_bytes=self.chances.choice((1_024, 4_096)),
             worker_drain_s=0.3,
