@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from loadtest.bench import Bench
 from loadtest.result import Outcome
-from loadtest.scenarios import first_token, history, idle, in_flight, long_session, sockets, streaming, throughput
+from loadtest.scenarios import fair, first_token, history, idle, in_flight, long_session, sockets, streaming, throughput
 
 Scenario = Callable[[Bench], Awaitable[Outcome]]
 
@@ -18,6 +18,7 @@ ALL: Mapping[str, Scenario] = {
     "idle": idle.measure,
     "sockets": sockets.measure,
     "in-flight": in_flight.measure,
+    "fair": fair.measure,
     "streaming": streaming.measure,
     "long-session": long_session.measure,
     "history": history.measure,
