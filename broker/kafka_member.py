@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 500
 POLL_RECORDS = 500
+FETCH_BYTES = 2_097_152  # eight batches may be on their way when a worker short of memory pauses, decoded thrice that
 FETCH_WAIT_MS = 100  # a resumed partition waits for the fetch that is under way without it: so never long
 GATHER_S = 0.002
 COMMIT_EVERY_S = 0.1
@@ -83,6 +84,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=self._settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=self._settings.kafka_heartbeat_ms,
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_bytes=FETCH_BYTES,
             max_poll_records=POLL_RECORDS,
         )
         pace(self._consumer, GATHER_S)

@@ -51,7 +51,8 @@ def give_back(thorough: bool) -> None:
 
 
 class MemoryBudget:
-    """`look` every `LOOK_S`. `budget_mib` 0: no limit, it only reads. `read`, `free`: how much there is, and to have
+    """`look` every `LOOK_S`, `received` after each batch. `budget_mib` 0: no limit, it only reads. `read`, `free`: how
+    much there is, and to have
     less of it; `fatal`: told when the worker is to be started anew.
     """
 
@@ -83,6 +84,15 @@ class MemoryBudget:
             )
 
     async def look(self) -> None:
+        """For a timer."""
+        self.look_now()
+
+    def received(self) -> None:
+        """A batch of records was taken in: where memory is short already, the next one is too much."""
+        if self._budget:
+            self.look_now()
+
+    def look_now(self) -> None:
         """Read, evict, pause, resume."""
         used = self._system.memory_bytes = self._read()
         if not self._budget:

@@ -72,6 +72,7 @@ class Worker:
         """Records of the current assignment."""
         if self._intake is not None:
             self._intake.received(generation, records)
+            self.memory.received()
 
     def failed(self, error: BaseException) -> None:
         """Something that does not pass: drain and end, the supervisor starts a new one."""

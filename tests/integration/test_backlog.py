@@ -115,3 +115,17 @@ async def test_a_worker_that_drains_leaves_them_to_the_next_one() -> None:
         door.open.set()
         await fleet.until(lambda: len(ends(fleet)) == 20)
         assert set(ends(fleet).values()) == {"completed"}
+
+
+async def test_a_turn_that_steers_joins_before_what_waits_behind_the_mailbox() -> None:
+    door = Door()
+    async with doors(door) as fleet:
+        await full(fleet)
+        fleet.turn("s1", "also this", turn="steers", if_busy="steer")
+        await fleet.until(lambda: fleet.frames("s1", "joined"))
+        fleet.control("s1", op="o1", kind="steer", turn="t15", text="too early")
+        await fleet.until(lambda: fleet.frames("s1", "ack"))
+        assert [frame["state"] for frame in fleet.frames("s1", "ack")] == ["refused"]
+        door.open.set()
+        await fleet.until(lambda: len(ends(fleet)) == 21)
+        await fleet.until(fleet.committed_everything)

@@ -149,6 +149,20 @@ async def test_without_a_budget_it_only_reads() -> None:
     assert (memory.system.pauses, memory.freeings, memory.errors) == ([], [], [])
 
 
+def test_a_batch_that_fills_it_is_the_last_one() -> None:
+    memory = Memory()
+    memory.mib = 91
+    memory.budget.received()
+    assert memory.system.pauses == [True]
+
+
+def test_without_a_budget_no_batch_costs_a_reading() -> None:
+    memory = Memory(budget_mib=0)
+    memory.mib = 5
+    memory.budget.received()
+    assert memory.system.memory_bytes == 0
+
+
 def test_a_budget_that_a_worker_at_rest_fills_is_refused() -> None:
     memory = Memory()
     memory.mib = 79
