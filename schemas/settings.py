@@ -137,9 +137,14 @@ class WorkerSettings(_Settings):
     )
     worker_pool_bytes: int = Field(268_435_456, ge=0, description="Warm sessions kept (bytes, estimated)")
     worker_pool_idle_s: float = Field(900.0, gt=0, description="A warm session idle for so long is dropped (seconds)")
-    worker_drain_s: float = Field(20.0, ge=0, description="Running turns may end for so long on SIGTERM (seconds)")
     worker_memory_mib: int = Field(
         0, ge=0, description="From 0.8 of it on warm sessions go, from 0.9 on no turns are read (MiB); 0: no limit"
+    )
+    worker_drain_s: float = Field(
+        20.0, ge=0, description="On SIGTERM, running turns may end for so long; then they are handed over (seconds)"
+    )
+    worker_grace_s: float = Field(
+        30.0, gt=0, description="On SIGTERM, the process is gone after so long, whatever happens (seconds)"
     )
     worker_tries: int = Field(3, ge=1, description="Claims in a row without a step before a turn is poison")
     worker_stall_warn_s: float = Field(

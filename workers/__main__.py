@@ -1,7 +1,9 @@
 """`python -m workers`: settings -> adapters -> worker -> run. The only place where a worker is put together.
 
-Exit status: 0 drained, 1 could not start or lost something that does not pass; the reason is one sentence on stderr.
-3 its loop was blocked, by SIGPROF where that let no thread run any more: see `workers.watchdog`.
+SIGTERM and SIGINT drain, a second one hands over at once; see `workers.drain`.
+Exit status: 0 drained, 1 could not start, lost something that does not pass (the reason is one sentence on stderr), or
+could not be ended within the grace period, 3 its loop was blocked, by SIGPROF where that let no thread run any more:
+see `workers.watchdog`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 import time
 
 import uvloop
@@ -69,6 +72,7 @@ REFUSED = (
     CannotListen,
 )
 _log = logging.getLogger("fleet.worker")
+_STRAYS_S = 1.0  # agents that do not stop may hold up the end of the process so long; all that counts is written
 _SWITCH_S = 0.001  # the consumer's thread hands records over; 5 ms would be a hop's worth of latency under load
 
 
@@ -123,7 +127,7 @@ async def run() -> int:
     health.listen()  # before the group knows of us: a port that is taken should cost nobody a rebalance
     worker.memory.require_room()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stopping.set)
+        loop.add_signal_handler(number, worker.stop)
     watchdog = Watchdog(
         Limits.of(settings, kafka), leave=consumer.leave, count=lambda: worker.system.metrics.count("stalls")
     )
@@ -135,6 +139,7 @@ async def run() -> int:
     watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
     _log.info("worker started", extra={"worker": name})
     await worker.stopping.wait()
+    _be_gone(settings.worker_grace_s, status=1)
     await worker.drain()
     await health.stop()
     await asyncio.gather(serving, watching, return_exceptions=True)
@@ -143,7 +148,16 @@ async def run() -> int:
     await admin.stop()
     watchdog.stop()
     _log.info("worker ended", extra={"worker": name})
-    return 1 if worker.error is not None else 0
+    status = 1 if worker.error is not None else 0
+    _be_gone(_STRAYS_S, status=status)
+    return status
+
+
+def _be_gone(after_s: float, *, status: int) -> None:
+    """Whatever still runs then: a loop that somebody blocks, an agent that swallows its cancellation, a thread."""
+    timer = threading.Timer(after_s, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
 
 
 def _calm_gc() -> None:

@@ -38,7 +38,9 @@ class Actor(Mailbox):
     # ---- facts from outside
 
     def lost(self, release: bool) -> None:
-        """The partition is somebody else's, or the worker stops: no frame, and no entry but RELEASE, best effort."""
+        """The partition is somebody else's: no frame, and no entry but RELEASE, best effort."""
+        if self.dead:
+            return
         entry = self.session.release_entry(self._system.clock_ms()) if release else None
         self._drop_run()
         self.dead = True
@@ -64,6 +66,8 @@ class Actor(Mailbox):
             self._waited = waiting
         if session.running is None and not waiting and session.idle and not self.dead:
             self._system.rest(self)
+        elif self._system.leaving and self._system.slots.has(self.key):
+            self.hand_over()
 
     def _carry_out(self, orders: list[fx.Effect]) -> None:
         acts = self._ACTS
@@ -155,16 +159,20 @@ class Actor(Mailbox):
 
     def _published(self, turn: str, error: Exception | None = None) -> None:
         noted(error)
-        if not self.dead:
-            self._tell(self.session.published(turn, self._system.clock_ms()))
+        if not self.dead or self._handed:
+            self._acked(self.session.published(turn, self._system.clock_ms()))
 
     def _reply(self, order: fx.Reply) -> None:
         def acked(error: Exception | None) -> None:
             noted(error)
-            if not self.dead:
-                self._tell(self.session.replied(order.trigger, self._system.clock_ms()))
+            if not self.dead or self._handed:
+                self._acked(self.session.replied(order.trigger, self._system.clock_ms()))
 
         self._system.outbox.ack(self.key, order.ack, order.trigger.reply_to, acked)
+
+    def _acked(self, orders: list[fx.Effect]) -> None:
+        """What follows from an acknowledgement of the broker; after the hand-over nothing but the marks."""
+        self._tell([order for order in orders if isinstance(order, fx.Acknowledge)] if self.dead else orders)
 
     def _acknowledge(self, order: fx.Acknowledge) -> None:
         self._system.mark(order.trigger)

@@ -7,9 +7,10 @@ ends the turn, for its code changed and two histories must not be mixed.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from pydantic import JsonValue
 
@@ -28,6 +29,8 @@ from workers.progress import Progress
 from workers.services import Services
 from workers.tool_step import ToolStep
 
+M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
+
 
 class ModelParams(TypedDict, total=False):
     """What a model call may say beside its messages; what is left out is the model's own.
@@ -41,6 +44,16 @@ class ModelParams(TypedDict, total=False):
     max_tokens: int | None
     tools: tuple[ToolSpec, ...]
     fallbacks: tuple[str, ...]
+
+
+def _as_step(method: M) -> M:
+    """What runs inside the method is a step in progress."""
+
+    @functools.wraps(method)
+    async def run(self: Context, *args: Any, **named: Any) -> Any:
+        return await self._progress.do(method(self, *args, **named))
+
+    return run  # type: ignore[return-value]
 
 
 class Context:
@@ -126,8 +139,9 @@ class Context:
         request = ModelRequest(
             session=info.session, turn=self._progress.job.turn.turn, messages=self._messages(messages), **params
         )
-        return await ModelStep(self._progress, self._services, request, show=show).run()
+        return await self._progress.do(ModelStep(self._progress, self._services, request, show=show).run())
 
+    @_as_step
     async def step(self, name: str, function: Callable[..., Any], *args: JsonValue) -> Any:
         """Do `function(*args)` once: what it returns (JSON) is durable, and answered from the journal ever after.
 
@@ -156,6 +170,7 @@ class Context:
         await self._progress.append(self._progress.entry(number, "step", name, digest, result=result))
         return result
 
+    @_as_step
     async def tool(
         self,
         name: str,

@@ -135,6 +135,11 @@ class RunningTurn:
         """The user says something meanwhile: the agent hears of it at its next step, or when it is done."""
         self._progress.steer(note)
 
+    @property
+    def at_boundary(self) -> bool:
+        """No step is in progress, and the turn is not being stopped: what a later attempt repeats is no step's work."""
+        return self._stop is None and not self._progress.in_step
+
     def show(self, reason: str, step: int) -> None:
         """Tell whoever watches what the answer is so far, up to durable step `step`."""
         self._job.emitter.reset(reason, step, self.text)

@@ -30,6 +30,9 @@ class TurnLink(Protocol):
     async def append(self, entry: Step | Intent) -> None:
         """Returns once the entry is durable. Raises TurnLost when the session was lost."""
 
+    def at_boundary(self) -> None:
+        """No step is in progress, the last one is durable. The turn may be over when this returns."""
+
     def seal(self) -> bool:
         """The agent is done: nothing joins the turn any more. False: something is about to; wait for `landed`."""
 

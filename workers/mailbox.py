@@ -27,7 +27,9 @@ class Mailbox(Runs):
         self._backlog: Backlog | None = None
 
     def turn(self, mail: fx.Mail, trigger: fx.Trigger) -> None:
-        """A turn record came."""
+        """A turn record came. One that comes after the hand-over is the next owner's, and so is a control record."""
+        if self.dead:
+            return
         if (self._backlog is not None or self.session.waiting >= self._system.session_mailbox) and self._put_aside(
             mail, trigger
         ):
@@ -36,6 +38,8 @@ class Mailbox(Runs):
 
     def control(self, op: fx.Op) -> None:
         """A control record came."""
+        if self.dead:
+            return
         if self._backlog is not None and self._concerned(self._backlog, op):
             self._take_in()
         self._tell(self.session.commanded(op, self._system.clock_ms()))

@@ -7,7 +7,8 @@ numbered in the order in which they begin, so that a replay meets them under the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from pydantic import JsonValue
 
@@ -22,6 +23,8 @@ from workers.canonical import MAX_TURN_BYTES, weight
 from workers.job import Job, TurnLost
 from workers.remains import close_calls, restore
 
+T = TypeVar("T")
+
 
 class Progress:
     """`fault`: why the turn cannot go on, whatever the agent makes of it; `lost`: the session is somebody else's;
@@ -30,6 +33,7 @@ class Progress:
     __slots__ = (
         "_answer",
         "_bytes",
+        "_doing",
         "_held",
         "_intents",
         "_next",
@@ -63,6 +67,7 @@ class Progress:
         self.model_calls = 0
         self.retries = 0
         self._next = 0
+        self._doing = 0
         self._usage: dict[tuple[str | None, str], Usage] = {}
         self._held: dict[int, Step] = {}
         self.history = job.history
@@ -97,6 +102,24 @@ class Progress:
     def usage(self) -> tuple[Usage, ...]:
         """Tokens by provider and model."""
         return tuple(self._usage.values()) if self._usage else ()
+
+    @property
+    def in_step(self) -> bool:
+        """A step has begun and is not durable."""
+        return self._doing > 0
+
+    async def do(self, step: Awaitable[T]) -> T:
+        """Do what one step does. Raises TurnLost where the worker, which leaves, handed the turn over after it."""
+        self._doing += 1
+        try:
+            done = await step
+        finally:
+            self._doing -= 1
+        if self._doing == 0:
+            self.job.link.at_boundary()
+            if self.closed:
+                raise TurnLost("this turn goes on with another worker")
+        return done
 
     def check_open(self) -> None:
         """Raises TurnLost where the turn is over for this context, TerminalError where it cannot go on."""

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from journal.port import Verdict
+from journal.rows import row_of
 from journal.state import State
 from schemas.codes import Code
 from schemas.entries import Intent, Open, Step
@@ -30,13 +32,14 @@ _QUANTUM_S = 0.05  # short turns of one session follow each other this long befo
 class Runs(Questions):
     """The part of an actor that runs turns. Implements the executor's `TurnLink` and the slots' `Seeker`."""
 
-    __slots__ = ("_claimed", "_known_info", "_landing", "_run", "_slot_s", "_steps")
+    __slots__ = ("_claimed", "_handed", "_known_info", "_landing", "_run", "_slot_s", "_steps")
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         super().__init__(key, partition, system)
         self._run: RunningTurn | None = None
         self._known_info: tuple[Open, SessionInfo] | None = None
         self._claimed = 0
+        self._handed = False
         self._landing: asyncio.Future[None] | None = None
         self._steps: deque[asyncio.Future[None]] = deque()
         self._slot_s = 0.0
@@ -62,6 +65,29 @@ class Runs(Questions):
         self._tell(self.session.step(entry, self._system.clock_ms()))
         await durable
 
+    def at_boundary(self) -> None:
+        """TurnLink: a step is durable and no other one has begun."""
+        if self._system.leaving:
+            self.hand_over()
+
+    def hand_over(self, *, at_once: bool = False) -> None:
+        """The worker leaves: what runs here is the next owner's, from the next step boundary on, or `at_once`. What is
+        being written comes first, whichever entry it is: then this is called again. Afterwards the session hears
+        acknowledgements still, so that what is published is marked, and does nothing else."""
+        if at_once:
+            self._drop_run()
+        writes = isinstance(self.session.asked, fx.Append) or self.session.ending
+        if self.dead or writes or (self._run is not None and not self._run.at_boundary):
+            return
+        entry = self.session.release_entry(self._system.clock_ms())
+        self._drop_run()
+        self.dead = self._handed = True
+        if entry is not None:
+            row = row_of(self.key, entry.version, entry.entry, self._system.nonce())
+            self._system.commit.append(row, _unheard)
+            self._system.handed_over += 1
+        self._system.slots.give_back(self.key)
+
     def seal(self) -> bool:
         """TurnLink: nothing joins the turn any more, unless something is about to."""
         return self.session.seal()
@@ -79,6 +105,8 @@ class Runs(Questions):
 
     def _start(self, _: fx.Start) -> None:
         """Build the agent where it is not warm, then run it."""
+        if self._system.leaving:
+            return
         state = self._state()
         assert state.open is not None
         if self._system.turn_log.enabled:
@@ -225,3 +253,7 @@ class Runs(Questions):
             if not durable.done():
                 durable.set_exception(TurnLost())
                 durable.exception()
+
+
+def _unheard(_: Verdict) -> None:
+    """A RELEASE that collides loses nothing."""

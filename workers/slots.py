@@ -45,6 +45,10 @@ class Slots:
         """How many sessions are held back."""
         return len(self._held)
 
+    def has(self, key: str) -> bool:
+        """Whether this session has one."""
+        return key in self._holders
+
     def want(self, seeker: Seeker) -> None:
         """Grant one now (by a call back, before this returns) or queue."""
         if self.free > 0 and not self.closed:

@@ -91,6 +91,8 @@ class ActorSystem:
         self.snapshot_bytes = settings.worker_snapshot_bytes
         self.metrics = WorkerMetrics(self._gauges)
         self.slots = Slots(settings.worker_slots)
+        self.leaving = False  # turns are handed over from now on
+        self.handed_over = 0
         models = parts.executor.services.models
         self.gate: Gate | None = None
         if models is not None:

@@ -1,8 +1,4 @@
-"""One worker's life: joins the group, hands records on, commits what is settled, drains. Knows no agent.
-
-Drain, in order: (1) no new turns, keep polling paused; (2) running turns may end for `worker_drain_s`; (3) what still
-runs is released; (4) entries and frames are flushed; (5) offsets are committed; (6) the group is left.
-"""
+"""One worker's life: joins the group, hands records on, commits what is settled, drains. Knows no agent."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from broker.port import Assignment, GroupConsumer, Publisher, Record
 from journal.port import Store, StoreUnavailable
 from schemas.limits import Limits
 from schemas.settings import SessionSettings, WorkerSettings
+from workers.drain import Drain
 from workers.intake import Intake
 from workers.memory import LOOK_S, MemoryBudget
 from workers.partition import CONTROL, TURNS, Partition
@@ -39,6 +36,7 @@ class Worker:
         self._store: Store = parts.store
         self._call_later = parts.call_later
         self.stopping = asyncio.Event()
+        self.hurried = asyncio.Event()
         self.error: BaseException | None = None
         self.system = ActorSystem(
             parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed, moved=self._moved
@@ -79,6 +77,12 @@ class Worker:
         self.error = self.error or error
         self.stopping.set()
 
+    def stop(self) -> None:
+        """Somebody asks it to end: it drains. Asked again, it hands over at once."""
+        if self.stopping.is_set():
+            self.hurried.set()
+        self.stopping.set()
+
     # ---- life
 
     async def start(self) -> None:
@@ -97,42 +101,24 @@ class Worker:
         self.system.spawn(self._every(LOOK_S, self.memory.look), "memory")
 
     async def drain(self) -> None:
-        """End in order; see the module."""
+        """End in order, within the grace period; see `Drain`."""
         self.stopping.set()
-        system = self.system
-        system.slots.close()
-        system.apply_pauses()
-        try:
-            async with asyncio.timeout(self._settings.worker_drain_s):
-                await system.slots.all_free()
-        except TimeoutError:
-            _log.warning("%d turns still run: they are handed over", system.slots.count - system.slots.free)
-        for number in list(system.partitions):
-            self._hand_over(system.partitions[number])
-        await self._flush()
+        settings = self._settings
+        drain = Drain(
+            self.system, hurried=self.hurried, soft_s=settings.worker_drain_s, grace_s=settings.worker_grace_s
+        )
+        await drain.hand_over()
+        await drain.flush(self._publisher)
         self._commit()
-        await self._consumer.stop()
-        await self._publisher.stop()
-        await self._write_directory()
-        await system.commit.stop()
-        await system.close()
-        await self._store.stop()
-        system.turn_log.flush()
-
-    def _hand_over(self, partition: Partition) -> None:
-        for actor in list(partition.actors.values()):
-            if actor.session.running is not None:
-                actor.lost(True)
-
-    async def _flush(self) -> None:
-        """Entries first, then the frames that follow from them."""
-        try:
-            async with asyncio.timeout(10.0):
-                await self.system.commit.drain()
-                self.system.outbox.flush()
-                await self._publisher.flush()
-        except TimeoutError:
-            _log.warning("the store or the broker does not answer: the next owner publishes what is missing")
+        await drain.leave(
+            group=self._consumer.stop,
+            frames=self._publisher.stop,
+            directory=self._write_directory,
+            entries=self.system.commit.stop,
+            tasks=self.system.close,
+            store=self._store.stop,
+        )
+        self.system.turn_log.flush()
 
     # ---- commits
 

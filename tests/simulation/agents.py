@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -17,20 +18,28 @@ from workers.models.scripted import Script
 KILLS, RAISES = "kills its process", "raises"
 
 
+class Watch(Protocol):
+    """Who counts what runs."""
+
+    def ran(self, turn: str) -> None: ...
+
+    def worked(self, turn: str) -> None: ...
+
+
 class Steps:
     """Up to four steps whose results are never the same twice; the answer is made of them alone.
 
-    `began(turn)`: an attempt begins to run; `kill()`: the process ends here.
+    `watch` is told of attempts and steps that begin; `kill()`: the process ends here.
     """
 
-    def __init__(self, chances: random.Random, began: Callable[[str], None], kill: Callable[[], None]) -> None:
+    def __init__(self, chances: random.Random, watch: Watch, kill: Callable[[], None]) -> None:
         self._chances = chances
-        self._began = began
+        self._watch = watch
         self._kill = kill
         self._made = 0
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
-        self._began(turn.id)
+        self._watch.ran(turn.id)
         if turn.text == KILLS:
             self._kill()
             await asyncio.Event().wait()
@@ -47,6 +56,7 @@ class Steps:
         return Reply("".join(said))
 
     async def _work(self, turn: str, number: int, _heard: list[JsonValue]) -> str:
+        self._watch.worked(turn)
         self._made += 1
         made = self._made
         await asyncio.sleep(self._chances.choice((0, 0.01, 0.1, 0.4)))

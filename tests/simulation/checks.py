@@ -151,9 +151,14 @@ def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
 
 
 def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
-    """P6, P11: each step of a turn once, in order, and the answer is made of them."""
+    """P6, P10, P11: each step of a turn once, in order, and the answer is made of them; an attempt that was not the
+    last one, for a crash, a loss or a hand-over, cost one step at most."""
     made: dict[str, list[Step]] = {}
+    attempts: dict[str, int] = {}
     for row, entry in rows:
+        claim = entry.claim if isinstance(entry, Finish) else entry
+        if isinstance(claim, Claim):
+            attempts[claim.turn] = claim.attempt
         if isinstance(entry, Step):
             done = made.setdefault(entry.turn, [])
             if entry.step != len(done):
@@ -165,6 +170,8 @@ def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
             said = "".join(f"[{step.result if step.error is None else step.error.code.value}]" for step in done)
             if frame["text"] != said:
                 yield f"{session}/{turn}: answered {frame['text']}, its steps are {said}"
+            if (redone := ledger.work[turn] - len(done)) >= attempts[turn]:
+                yield f"{session}/{turn}: {redone} steps redone in {attempts[turn]} attempts"
 
 
 def _tools(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:

@@ -51,6 +51,7 @@ class Ledger:
         self.first: dict[tuple[str, str], int] = {}
         self.runs: dict[str, int] = {}
         self.calls: dict[tuple[str, str], list[str]] = {}
+        self.work: dict[str, int] = {}
         self.broken: list[str] = []
 
     def note(self, what: str) -> None:
@@ -131,6 +132,10 @@ class Ledger:
         """An attempt of a turn began to run."""
         self.runs[turn] = self.runs.get(turn, 0) + 1
         self.note(f"runs {turn}")
+
+    def worked(self, turn: str) -> None:
+        """A step of this turn is done, whatever becomes of it."""
+        self.work[turn] = self.work.get(turn, 0) + 1
 
 
 class WatchedCluster(MemoryCluster):

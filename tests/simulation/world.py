@@ -86,6 +86,7 @@ class World:
             worker_pool_bytes=self.chances.choice((0, 20_000, 10_000_000)),
             worker_snapshot_bytes=self.chances.choice((1_024, 4_096)),
             worker_drain_s=0.3,
+            worker_grace_s=self.chances.choice((1.0, 4.0)),
         )
 
     def clock_ms(self, skew_ms: int) -> int:
@@ -115,7 +116,7 @@ class World:
 
         chances = random.Random(f"{process.name} {self.chances.random()}")
         models = ModelCaller(ScriptedModel(answers(chances)), ModelSettings(), clock_ms=clock_ms, chance=chances.random)
-        agent = Steps(chances, self.ledger.ran, lambda: self.kill(member, "by its agent"))
+        agent = Steps(chances, self.ledger, lambda: self.kill(member, "by its agent"))
         registry = Registry.load((), "echo", found=list)
         pays = Pays(chances, self.ledger.ran, self.ledger.called)
         registry.add([spec_of("steps", agent), spec_of("pays", pays)], "the simulation")
@@ -138,6 +139,8 @@ class World:
         await member.worker.stopping.wait()
         if member.worker.error is not None:
             self.ledger.fail(f"{process.name} ended by an error of ours: {member.worker.error!r}")
+        else:
+            await self._drain(member.worker, member)
 
     def fit(self) -> list[Member]:
         """Workers that live, run and stay."""
@@ -171,15 +174,23 @@ class World:
             member.consumer.twin.wake()
 
     def leave(self, member: Member) -> None:
-        """SIGTERM."""
+        """SIGTERM, and often a second one."""
         if member.worker is not None:
             self.ledger.note(f"{member.process.name} drains")
             member.leaving = True
-            self.loop.create_task(self._drain(member), context=member.process.context)
+            self.loop.call_soon(member.worker.stop, context=member.process.context)
+            if self.chances.random() < 0.4:
+                self.loop.call_later(
+                    self.chances.uniform(0.0, 0.6), self._hurry, member.worker, context=member.process.context
+                )
 
-    async def _drain(self, member: Member) -> None:
-        assert member.worker is not None
-        await member.worker.drain()
+    def _hurry(self, worker: Worker) -> None:
+        self.weather.counts["second SIGTERM"] += 1
+        worker.stop()
+
+    async def _drain(self, worker: Worker, member: Member) -> None:
+        """As `python -m workers` does it."""
+        await worker.drain()
         self.ledger.note(f"{member.process.name} is drained")
         member.process.kill()
         member.consumer.twin.silence()  # where the broker was away it could not leave: its session times out

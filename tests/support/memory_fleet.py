@@ -41,7 +41,7 @@ class MemoryFleet:
     def __init__(self, *agents: AgentSpec, default: str = "echo", **settings: Any) -> None:
         self.cluster = MemoryCluster()
         self.store = MemoryStore()
-        self.settings = WorkerSettings(**{"worker_drain_s": 0.2, **settings})
+        self.settings = WorkerSettings(**{"worker_drain_s": 0.2, "worker_grace_s": 1.0, **settings})
         self.sessions = SessionSettings()
         self.agents = agents
         self.default = default

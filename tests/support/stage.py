@@ -120,6 +120,7 @@ class Notebook:
     entries: list[Step | Intent] = field(default_factory=list)
     lost: bool = False
     gate: asyncio.Future[None] | None = None
+    boundaries: int = 0
     joining: asyncio.Future[None] | None = None
     sealed: bool = False
 
@@ -146,6 +147,9 @@ class Notebook:
     @property
     def intents(self) -> list[Intent]:
         return [entry for entry in self.entries if isinstance(entry, Intent)]
+
+    def at_boundary(self) -> None:
+        self.boundaries += 1
 
 
 class Function:
