@@ -6,6 +6,8 @@ group's leader. Whoever knows that a member died can end the wait: everybody is 
 
 from __future__ import annotations
 
+import asyncio
+
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.group import LeaveGroupRequest
 
@@ -30,6 +32,8 @@ async def _evict(client: AIOKafkaAdminClient, group: str) -> int:
     coordinator = await client.find_coordinator(group)
     described = await client.describe_consumer_groups([group], group_coordinator_id=coordinator)
     members = [member[0] for answer in described for found in answer.groups for member in found[5]]
-    for member in members:
-        await client._send_request(LeaveGroupRequest(group, member), coordinator)
+    # At once: one who lives and is told to leave a moment after the dead has already begun to join again, and its
+    # leaving takes that join's answer away (it waits for it until the request times out).
+    leaves = (client._send_request(LeaveGroupRequest(group, member), coordinator) for member in members)
+    await asyncio.gather(*leaves)
     return len(members)

@@ -248,6 +248,23 @@ def chaos_run(
 
 
 @app.command()
+def drain(
+    worker: Annotated[str | None, typer.Argument(metavar="[WORKER]", help="Of `fleet up`: worker-1, or 1.")] = None,
+    pid: Annotated[int | None, typer.Option("--pid", min=1, help="A worker that `fleet up` did not start.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it is gone; of `fleet up`: and ready again.")] = False,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout-s", help="How long --wait waits, in seconds; default: the grace period.")
+    ] = None,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Stops a worker in order, as SIGTERM does: its turns end or are handed over. A second time: at once."""
+    from fleet.drain import drain as run
+
+    raise SystemExit(run(data, worker, pid=pid, wait=wait, timeout_s=timeout_s, as_json=as_json))
+
+
+@app.command()
 def agents(as_json: Json = False) -> None:
     """Lists the agents that workers started here would have."""
     from fleet.agents import agents as run

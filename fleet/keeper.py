@@ -13,6 +13,7 @@ LONGEST_PAUSE_S = 5.0
 HEALTHY_S = 20.0
 BEREAVED_S = 5.0
 STUCK_S = 20.0
+UNTOLD_S = 1.0
 
 
 class Keeper:
@@ -66,38 +67,40 @@ class Keeper:
             if time.monotonic() - run.started_s > HEALTHY_S:
                 pause_s = FIRST_PAUSE_S
             self._say(f"{self.part.title} ended {describe(code)}; starting it again ({self.part.log})")
-            await self._tell()
+            told = code == 0 or await self._tell()  # one that ended in order has told them
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            run = await self._again()
+            run = await self._again(told)
 
-    async def _ready_at_last(self, run: Run) -> None:
-        """Wait as long as it lives; whom its death concerned is told again while it does not get ready: they may have
-        missed it, and hold up the group that it wants to join."""
+    async def _ready_at_last(self, run: Run, told: bool) -> None:
+        """Wait as long as it lives; whom its death concerned is told again while it does not get ready, at once if that
+        failed: they may have missed it, and hold up the group that it wants to join."""
         while True:
             try:
-                return await run.until_ready(timeout_s=STUCK_S)
+                return await run.until_ready(timeout_s=STUCK_S if told else UNTOLD_S)
             except PartFailed:
                 if run.ended:
                     raise
-            await self._tell()
+            told = await self._tell()
 
-    async def _tell(self) -> None:
-        """Others must know of the death, if they can be told."""
+    async def _tell(self) -> bool:
+        """Others must know of the death; whether they could be told."""
         try:
             async with asyncio.timeout(BEREAVED_S):
                 await self.part.bereaved()
         except Exception as error:  # noqa: BLE001 - the part is started again in any case
             self._say(f"{self.part.title} is gone and others could not be told: {str(error) or 'no answer in time'}")
+            return False
+        return True
 
-    async def _again(self) -> Run:
+    async def _again(self, told: bool) -> Run:
         """A run that was started and is ready, or has ended. One that lives is never given up for being slow: it may
         wait for another part."""
         run = self.run = await Run.start(self.part, self._environ)
         self.restarts += 1
         self._changed()
         try:
-            await self._ready_at_last(run)
+            await self._ready_at_last(run, told)
         except CannotStart as failure:
             self._say(f"{failure.text}; trying again")
             await run.stop()

@@ -45,10 +45,10 @@ def worker_part(
     host: str,
     port: int,
     environ: Mapping[str, str],
-    drain_s: float,
+    grace_s: float,
     bereaved: Callable[[], Awaitable[None]],
 ) -> Part:
-    """`python -m workers`, ready when it owns its partitions. It may drain for `drain_s` and some seconds.
+    """`python -m workers`, ready when it owns its partitions. It drains for `grace_s` at most.
 
     `bereaved`: tells the group that a member died, where the broker does not notice.
     """
@@ -60,6 +60,6 @@ def worker_part(
         port=port,
         environ={**environ, "FLEET_WORKER_HOST": host, "FLEET_WORKER_PORT": str(port)},
         hints=HINTS,
-        stop_timeout_s=drain_s + 10.0,
+        stop_timeout_s=grace_s + 5.0,
         bereaved=bereaved,
     )

@@ -120,7 +120,7 @@ class Stack:
                 host=host,
                 port=port,
                 environ=environ,
-                drain_s=self._worker.worker_drain_s,
+                grace_s=self._worker.worker_grace_s,
                 bereaved=self._worker_died,
             )
             parts.append(("workers", part))

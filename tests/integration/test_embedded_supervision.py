@@ -113,6 +113,29 @@ async def test_a_restarted_part_that_is_slow_is_left_alone_and_others_are_told_a
         assert not keeper.run.ended
 
 
+async def test_others_that_could_not_be_told_are_told_soon_again(tmp_path: Path) -> None:
+    told: list[int] = []
+    slow = False
+
+    async def bereaved() -> None:
+        told.append(1)
+        if len(told) < 3:
+            raise ConnectionError("nobody answers")
+
+    async def ready() -> bool:
+        return not slow or len(told) >= 3
+
+    async with kept(part(tmp_path, forever(tmp_path), bereaved=bereaved, ready=ready), tmp_path) as (keeper, said):
+        await keeper.start()
+        assert keeper.run is not None
+        first, slow = keeper.run.pid, True
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: any("is back" in sentence for sentence in said))
+        assert [sentence for sentence in said if "nobody answers" in sentence] == [
+            "the stub is gone and others could not be told: nobody answers"
+        ] * 2
+
+
 async def test_a_part_that_ends_before_it_is_ready_says_why_with_its_last_lines(tmp_path: Path) -> None:
     body = "print('libcurl.so.4: cannot open shared object file'); raise SystemExit(7)"
     broken = part(tmp_path, body, hints=(("libcurl", "apt-get install libcurl4"),))
