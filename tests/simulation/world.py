@@ -86,7 +86,7 @@ class World:
             worker_pool_bytes=self.chances.choice((0, 20_000, 10_000_000)),
             worker_snapshot_bytes=self.chances.choice((1_024, 4_096)),
             worker_drain_s=0.3,
-            worker_grace_s=self.chances.choice((1.0, 4.0)),
+            worker_grace_s=2.0,
         )
 
     def clock_ms(self, skew_ms: int) -> int:
