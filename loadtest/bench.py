@@ -38,6 +38,7 @@ class Product:
     gateway: Child | None
     gateway_url: str
     database: str
+    env: Mapping[str, str]
 
 
 class Bench:
@@ -98,13 +99,20 @@ class Bench:
             lane = KafkaLane(self.stack.bootstrap, turns=f"{prefix}agent.turns", replies=f"{prefix}agent.replies")
             await lane.start()
             try:
-                yield Product(lane, worker, urls[0], edge, urls[1], database)
+                yield Product(lane, worker, urls[0], edge, urls[1], database, env)
             finally:
                 await lane.stop()
         finally:
             await self.stack.end(worker)
             if edge is not None:
                 await self.stack.end(edge)
+
+    async def another(self, product: Product) -> Child:
+        """One more worker beside that of `product`, ready; whoever asked for it ends it, or the stack does."""
+        port = free_port()
+        worker = self.stack.start("worker", "workers", **{**product.env, "FLEET_WORKER_PORT": str(port)})
+        await worker.ready_url(f"http://127.0.0.1:{port}/readyz")
+        return worker
 
     @asynccontextmanager
     async def sockets(self, product: Product, count: int) -> AsyncIterator[SocketLane]:

@@ -61,9 +61,10 @@ class Stack:
         return child
 
     async def end(self, child: Child, timeout_s: float = 15.0) -> int:
-        """Stop one that `start` returned; its exit code."""
+        """Stop one that `start` returned; its exit code. Safe to call twice."""
         code = await child.stop(timeout_s)
-        self._children.remove(child)
+        if child in self._children:
+            self._children.remove(child)
         return code
 
     async def _start_servers(self) -> None:

@@ -6,7 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from loadtest.bench import Bench
 from loadtest.result import Outcome
-from loadtest.scenarios import fair, first_token, history, idle, in_flight, long_session, sockets, streaming, throughput
+from loadtest.scenarios import (
+    fair,
+    first_token,
+    history,
+    idle,
+    in_flight,
+    long_session,
+    rolling,
+    sockets,
+    streaming,
+    throughput,
+)
 
 Scenario = Callable[[Bench], Awaitable[Outcome]]
 
@@ -22,5 +33,6 @@ ALL: Mapping[str, Scenario] = {
     "streaming": streaming.measure,
     "long-session": long_session.measure,
     "history": history.measure,
+    "rolling-restart": rolling.measure,
     "first-token": first_token.measure,
 }
