@@ -25,6 +25,8 @@ class Watch(Protocol):
 
     def worked(self, turn: str) -> None: ...
 
+    def called(self, turn: str, tool: str, key: str) -> None: ...
+
 
 class Steps:
     """Up to four steps whose results are never the same twice; the answer is made of them alone.
@@ -66,19 +68,16 @@ class Steps:
 class Pays:
     """Three steps: it reads, pays (not idempotent) and books (idempotent); both may fail. What it is told it says.
 
-    `called(turn, tool, key)`: a tool is at work.
+    `watch` is told of attempts, steps and calls that begin.
     """
 
-    def __init__(
-        self, chances: random.Random, began: Callable[[str], None], called: Callable[[str, str, str], None]
-    ) -> None:
+    def __init__(self, chances: random.Random, watch: Watch) -> None:
         self._chances = chances
-        self._began = began
-        self._called = called
+        self._watch = watch
         self._made = 0
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
-        self._began(turn.id)
+        self._watch.ran(turn.id)
         said = [f"[{await ctx.step('read', self._work, turn.id)}]"]
         ctx.emit(said[0])
         for name, tool in (("pay", self._pay), ("book", self._book)):
@@ -91,19 +90,20 @@ class Pays:
         return Reply("".join(said))
 
     async def _work(self, turn: str) -> str:
+        self._watch.worked(turn)
         self._made += 1
         made = self._made
         await asyncio.sleep(self._chances.choice((0, 0.01, 0.05, 0.1)))
         return f"{turn}.{made}"
 
     async def _pay(self, turn: str, text: str) -> str:
-        self._called(turn, f"pay {text}", "")
+        self._watch.called(turn, f"pay {text}", "")
         if self._chances.random() < 0.05:
             raise RuntimeError("by chance")
         return await self._work(turn)
 
     async def _book(self, turn: str, text: str, idempotency_key: str) -> str:
-        self._called(turn, f"book {text}", idempotency_key)
+        self._watch.called(turn, f"book {text}", idempotency_key)
         return await self._work(turn)
 
 

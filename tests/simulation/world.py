@@ -118,7 +118,7 @@ class World:
         models = ModelCaller(ScriptedModel(answers(chances)), ModelSettings(), clock_ms=clock_ms, chance=chances.random)
         agent = Steps(chances, self.ledger, lambda: self.kill(member, "by its agent"))
         registry = Registry.load((), "echo", found=list)
-        pays = Pays(chances, self.ledger.ran, self.ledger.called)
+        pays = Pays(chances, self.ledger)
         registry.add([spec_of("steps", agent), spec_of("pays", pays)], "the simulation")
         journal = FaultyJournal(self.journal, loop, weather, lambda why: self.kill(member, f"after {why}"))
         parts = Parts(
