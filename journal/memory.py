@@ -14,7 +14,7 @@ from itertools import chain, islice
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
 from journal.memory_parts import MemoryDirectory, MemoryLetterMarks, MemorySnapshots, MemorySurvey, MemoryTimers
-from journal.memory_payloads import MemoryPayloads, is_large
+from journal.memory_payloads import MemoryPayloads
 from journal.port import (
     Directory,
     Found,
@@ -36,7 +36,7 @@ class MemoryJournal:
 
     def __init__(self, gate: Gate = open_gate) -> None:
         self.gate = gate
-        self.payloads = MemoryPayloads(gate, self._holds)
+        self.payloads = MemoryPayloads(gate)
         self.rows: dict[tuple[str, int], Row] = {}
         self.turns: dict[tuple[str, str], int] = {}
         self._versions: dict[str, list[int]] = {}
@@ -113,7 +113,7 @@ class MemoryJournal:
             return Verdict.COLLIDED
         if row.turn is not None and (row.s, row.turn) in self.turns:
             return Verdict.KNOWN
-        self.rows[row.s, row.v] = row._replace(body=None) if is_large(row) else row
+        self.rows[row.s, row.v] = self.payloads.hold(row)
         if row.turn is not None:
             self.turns[row.s, row.turn] = row.v
         bisect.insort(self._versions.setdefault(row.s, []), row.v)
@@ -122,10 +122,6 @@ class MemoryJournal:
     def _whole(self, row: Row) -> Row:
         body = self.payloads.of(row)
         return row if body is None else row._replace(body=body)
-
-    def _holds(self, s: str, v: int, nonce: str) -> bool:
-        row = self.rows.get((s, v))
-        return row is not None and row.nonce == nonce
 
     def _between(self, s: str, after: int, below: int | None) -> list[int]:
         versions = self._versions.get(s, [])

@@ -82,6 +82,18 @@ async def test_unsetting_removes_payloads_as_well_also_those_of_losers(store: St
     assert await store.journal.insert([row(2, LONG)]) == [Verdict.COLLIDED]  # the fence stands
 
 
+async def test_a_copy_of_an_insert_that_arrives_after_the_unset_brings_nothing_back(store: Store) -> None:
+    large = row(1, LONG)
+    await store.journal.insert([large])
+    await store.journal.unset("t/s", 2)
+
+    assert await store.journal.insert([large]) == [Verdict.COLLIDED]
+    assert [one.body for one in await store.journal.read("t/s", 0)] == [None]
+    assert await store.payloads.sweep(LATER_MS, 10) == 1
+    await store.journal.unset("t/s", 2)
+    assert [one.body for one in await store.journal.read("t/s", 0)] == [None]
+
+
 async def test_dropping_removes_payloads_as_well(store: Store) -> None:
     await store.journal.insert([row(v, LONG) for v in (1, 2, 3)])
 
