@@ -54,6 +54,14 @@ class Runs(Questions):
         """Seeker: wait until a model takes calls again."""
         return self._system.gate is not None and self._system.gate.holds(self.session)
 
+    def last_try(self) -> bool:
+        """Seeker: whether the open turn ended a process with every try but one."""
+        state, limit = self.session.state, self._system.rules.tries
+        turn = state.open if state is not None else None
+        if turn is None or turn.progress or not 1 < turn.tries == limit - 1:
+            return False
+        return self.session.running is None and turn.deadline_ms > self._system.clock_ms()
+
     async def append(self, entry: Step | Intent) -> None:
         """TurnLink: returns once the entry is durable. Raises TurnLost: also where another attempt, or another turn, is
         the open one, for an entry of this one would make the session unreadable."""

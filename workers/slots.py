@@ -19,10 +19,15 @@ class Seeker(Protocol):
 
     def held(self) -> bool: ...
 
+    def last_try(self) -> bool: ...
+
 
 class Slots:
     """`count` slots. After `close` none is granted any more; those who have one keep it. `gated`: seekers are asked
     whether they are held back, each time a slot is there for them.
+
+    Turns on their last try run one at a time: what ends its process for the last time takes no other one with it that
+    was only near. `alone`: whose turn that is.
     """
 
     def __init__(self, count: int) -> None:
@@ -30,6 +35,7 @@ class Slots:
         self.free = count
         self.closed = False
         self.gated = False
+        self.alone: str | None = None
         self._queue: OrderedDict[str, Seeker] = OrderedDict()
         self._held: OrderedDict[str, Seeker] = OrderedDict()
         self._holders: set[str] = set()
@@ -68,11 +74,19 @@ class Slots:
         if key in self._holders:
             self._holders.remove(key)
             self.free += 1
+            self.eased(key)
             self._next()
             if self.closed and not self._holders:
                 self._all_free.set()
         elif self._queue.pop(key, None) is None:
             self._held.pop(key, None)
+
+    def eased(self, key: str) -> None:
+        """The session's turn is over, or came on by a step: whoever is on a last try is next."""
+        if self.alone == key:
+            self.alone = None
+            if self._held:
+                self.offer(gated=self.gated)
 
     def close(self) -> None:
         """Grant no more: the worker drains."""
@@ -90,9 +104,12 @@ class Slots:
             self._grant(seeker)
 
     def _grant(self, seeker: Seeker) -> None:
-        if self.gated and seeker.held():
+        last = seeker.last_try()
+        if (self.gated and seeker.held()) or (last and self.alone is not None):
             self._held[seeker.key] = seeker
             return
+        if last:
+            self.alone = seeker.key
         self.free -= 1
         self._holders.add(seeker.key)
         seeker.slot_granted()

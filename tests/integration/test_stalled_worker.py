@@ -28,6 +28,7 @@ from workers.watchdog import BLOCKED
 pytestmark = [pytest.mark.kafka_jvm, pytest.mark.timeout(170)]
 TIMEOUT_S, RESTART_S = 3.0, 6.0
 SESSIONS = 24
+PARTITIONS = next(topic.partitions for topic in load_topics().topics if topic.name == "agent.turns")
 
 
 class House:
@@ -62,15 +63,13 @@ class House:
             worker = WorkerProcess(self._environment, self._folder / f"worker-{number}.log")
             self.workers.append(worker)
             worker.keep() if kept else worker.start()
-        await self.until(lambda: self.shared() and all(self.shared()))
+        await self.until(self.shared)
 
-    def shared(self) -> list[int]:
-        """How many partitions each worker that began has."""
+    def shared(self) -> bool:
+        """Whether every worker has partitions, and together they have all of them once."""
         told = [worker.lines("partitions assigned") for worker in self.workers]
-        if not all(told):
-            return []
-        counts = [len(lines[-1]["partitions"]) for lines in told]
-        return counts if sum(counts) == 24 or sum(counts) == len({p for t in told for p in t[-1]["partitions"]}) else []
+        latest = [lines[-1]["partitions"] if lines else [] for lines in told]
+        return all(latest) and sorted(number for some in latest for number in some) == list(range(PARTITIONS))
 
     async def turn(self, session: str, text: str, turn: str) -> None:
         await self.client.publish(session, {"text": text, "turn": turn})
