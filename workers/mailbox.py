@@ -51,7 +51,9 @@ class Mailbox(Runs):
             self._system.backlog_changed(self.partition, -len(backlog), -backlog.bytes)
 
     def _put_aside(self, mail: fx.Mail, trigger: fx.Trigger) -> bool:
-        """Whether the turn waits in the backlog now."""
+        """Whether the turn waits in the backlog now. A copy of one that is known joins it at once."""
+        if self._known(mail.id):
+            return False
         opened = self.session.state.opened if self.session.state is not None else None
         if (mail.record.turn.if_busy or (opened.if_busy if opened is not None else "enqueue")) != "enqueue":
             self._take_in()
@@ -62,6 +64,12 @@ class Mailbox(Runs):
         self._backlog.put(mail, trigger)
         self._system.backlog_changed(self.partition, 1, self._backlog.bytes - before)
         return True
+
+    def _known(self, turn: str) -> bool:
+        state = self.session.state
+        if self.session.held(turn):
+            return True
+        return state is not None and (turn in state.ended_turns or (state.open is not None and state.open.turn == turn))
 
     @staticmethod
     def _concerned(backlog: Backlog, op: fx.Op) -> bool:

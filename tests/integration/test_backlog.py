@@ -103,6 +103,20 @@ async def test_a_copy_of_a_turn_that_waits_behind_the_mailbox_runs_once() -> Non
         await fleet.until(fleet.committed_everything)
 
 
+async def test_a_copy_of_a_turn_that_is_known_does_not_wait_behind_the_others() -> None:
+    door = Door()
+    async with doors(door) as fleet:
+        await full(fleet)
+        fleet.turn("s1", "other", turn="t0")
+        await fleet.until(lambda: [frame["code"] for frame in fleet.frames("s1", "refused")] == ["conflict"])
+        fleet.turn("s1", "0", turn="t0")
+        door.open.set()
+        await fleet.until(lambda: len(ends(fleet)) == 20)
+        fleet.turn("s1", "0", turn="t0")
+        await fleet.until(fleet.committed_everything)
+        assert [turn for turn, end in ends(fleet).items() if end != "completed"] == []
+
+
 async def test_a_worker_that_drains_leaves_them_to_the_next_one() -> None:
     door = Door()
     async with doors(door) as fleet:
