@@ -101,6 +101,10 @@ async def run() -> int:
     services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms, children=children)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL))
+
+    def failed(error: BaseException) -> None:
+        worker.failed(error)
+
     worker = Worker(
         Parts(
             store=store,
@@ -108,7 +112,7 @@ async def run() -> int:
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
-            executor=Executor(services, call_later=loop.call_later, fatal=lambda error: worker.failed(error)),  # noqa: PLW0108 (made below)
+            executor=Executor(services, call_later=loop.call_later, fatal=failed),
             turn_log=TurnLog(enabled=settings.log_level in {"debug", "info"}, call_later=loop.call_later),
             clock_ms=now_ms,
             clock_s=loop.time,

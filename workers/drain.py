@@ -17,6 +17,7 @@ from workers.system import ActorSystem
 _log = logging.getLogger("fleet.worker")
 _PARTING_S = 5.0  # of the grace period is kept for (5) to (7)
 _FLUSH = 0.6  # of that is for (5): who does not answer then will not
+_LAST = 0.05  # of the grace period is left to the process for its own end
 
 
 class Drain:
@@ -30,7 +31,7 @@ class Drain:
         self._hurried = hurried
         self._parting_s = min(_PARTING_S, grace_s / 2)
         self._began_s = system.clock_s()
-        self._end_s = self._began_s + grace_s
+        self._end_s = self._began_s + grace_s * (1 - _LAST)
         self._hard_s = self._end_s - self._parting_s
         self._soft_s = min(self._began_s + soft_s, self._hard_s)
 

@@ -98,6 +98,50 @@ async def test_no_call_begins_before_the_step_is_durable() -> None:
     assert stage.results[0].text == "AB"
 
 
+async def test_a_boundary_is_where_a_step_is_durable_and_no_other_one_has_begun() -> None:
+    doors = [asyncio.Event(), asyncio.Event()]
+
+    async def waits(number: int) -> int:
+        await doors[number].wait()
+        return number
+
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    async def both(turn: AgentTurn, ctx: Context) -> str:
+        with pytest.raises(ZeroDivisionError):
+            await ctx.step("fails", fails)
+        await asyncio.gather(ctx.step("a", waits, 0), ctx.tool("b", waits, {"number": 1}))
+        return "done"
+
+    stage = Stage(both)
+    running = stage.start()
+    assert running.at_boundary
+    await settle()
+    assert (running.at_boundary, stage.link.boundaries) == (False, 0)
+    doors[1].set()
+    await settle()
+    assert (running.at_boundary, stage.link.boundaries, len(stage.link.steps)) == (False, 0, 1)
+    doors[0].set()
+    await settle()
+    assert (stage.link.boundaries, len(stage.link.steps)) == (1, 2)
+
+
+async def test_nothing_of_the_agent_runs_after_the_boundary_at_which_its_turn_was_handed_over() -> None:
+    after: list[str] = []
+
+    async def goes_on(turn: AgentTurn, ctx: Context) -> str:
+        await ctx.step("one", lambda: 1)
+        after.append("one")
+        return "done"
+
+    stage = Stage(goes_on)
+    running = stage.start()
+    stage.link.at_boundary = running.abandon  # type: ignore[method-assign]
+    await settle()
+    assert (after, stage.results, len(stage.link.steps)) == ([], [], 1)
+
+
 async def test_the_history_and_the_input_are_the_default_messages() -> None:
     model = Told(["ok"])
     stage = Stage(_chat, model, history=past("one", "two"))
