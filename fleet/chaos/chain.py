@@ -26,6 +26,7 @@ class Chain:
         self._found = found
         self._most_tries = tries
         self._tries = 0
+        self._steers: list[str] = []
         self._progress = False
         self._version = 0
         self._opened = False
@@ -119,7 +120,7 @@ class Chain:
         if self._turn != turn:
             self._begin(row, turn, fate)
             self.life.begin(row.v, body)
-            self._tries = 1
+            self._tries, self._steers = 1, []
         elif attempt <= self._attempt:
             said = f"version {row.v}: CLAIM of attempt {attempt} while attempt {self._attempt} is open"
             self._found(Kind.LOSER_WROTE, turn, said)
@@ -180,6 +181,8 @@ class Chain:
     def _control(self, row: Row, body: Body) -> None:
         if row.turn is not None:  # it steers: joined to the open turn, its record waits for that one
             self.fate(row.turn).joined = True
+        if body["kind"] == "steer" and self._turn is not None:
+            self._steers.append(f"{body['turn'] if 'input' in body else body['op']}~0")
 
     def _park(self, row: Row, body: Body) -> None:
         fate = self.fate(body["turn"])
@@ -198,6 +201,8 @@ class Chain:
         open_here = self._running(row, body, by_owner=body["outcome"] == "completed")
         rolled_back = body.get("rollback", False)
         outcome = Outcome(row.v, body["outcome"], _nth(row.frames, 0), None if rolled_back else kept, True)
+        if open_here and not rolled_back:
+            self._heard(row, turn, kept)
         if open_here:
             self.life.end(row.v, kept, rolled_back=rolled_back)
         if open_here or self.fate(turn).outcomes:
@@ -208,6 +213,14 @@ class Chain:
             self._calls(row.v, turn, kept)
         if "claim" in body:
             self._claim(row, body["claim"])
+
+    def _heard(self, row: Row, turn: str, kept: Sequence[Body]) -> None:
+        """What was said to the running turn joins the history with it, whether the agent heard it or not."""
+        there = {item["id"] for item in kept} if self._steers else set()
+        for said in self._steers:
+            if said not in there:
+                text = f"version {row.v}: {said} was said to the turn while it ran, the history does not keep it"
+                self._found(Kind.STEER_LOST, turn, text)
 
     def _close(self, row: Row, body: Body) -> None:
         """What waits or runs must be named; after that the session is closed."""

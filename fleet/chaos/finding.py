@@ -35,6 +35,7 @@ class Kind(StrEnum):
     SNAPSHOT_DIFFERS = "snapshot_differs"
     CONTENT_LEFT = "content_left"
     ORPHAN_TOOL_CALL = "orphan_tool_call"
+    STEER_LOST = "steer_lost"
     NO_ACK = "no_ack"
     CANCEL_BROKEN = "cancel_broken"
     TOO_MANY_TRIES = "too_many_tries"
@@ -75,6 +76,7 @@ MEANINGS: dict[Kind, Meaning] = {
     Kind.SNAPSHOT_DIFFERS: Meaning("P2", "a snapshot does not hold what its journal amounts to"),
     Kind.CONTENT_LEFT: Meaning("P16", "with `--settled`: content of a session that was deleted is still stored"),
     Kind.ORPHAN_TOOL_CALL: Meaning("P8", "a tool call without a result in the history, or a result without its call"),
+    Kind.STEER_LOST: Meaning("P1", "what a user said to a running turn is not in the history"),
     Kind.NO_ACK: Meaning("P8", "the record of a control op is committed, and no ack was published"),
     Kind.CANCEL_BROKEN: Meaning("P8", "the ack of a cancel says one thing, the turn's outcome another"),
     Kind.TOO_MANY_TRIES: Meaning("P12", "a turn that ends its process was tried more often than is allowed"),

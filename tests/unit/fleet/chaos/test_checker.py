@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from fleet.chaos.evidence import Saved
 from fleet.chaos.finding import KEPT, MEANINGS, Finding, Kind, Verdict
-from tests.support.history import HOME, History, assistant, tool
+from tests.support.history import HOME, History, assistant, terminal, tool
 
 Plant = Callable[[History], None]
 
@@ -39,6 +40,23 @@ def clean() -> History:
     history.publish(history.settle("t4"))
     history.publish(history.finish("t3"))
     return history
+
+
+def steered(history: History, *, kept: bool) -> None:
+    """A turn and a command say something to a running turn."""
+    history.claim("t5", offset=history.record("t5"))
+    history.record("t6")
+    note = {"op": "~t6", "kind": "steer", "turn": "t6", "user": "u", "input": {"text": "and this"}}
+    history.row("control", note, turn="t6")
+    history.row("control", {"op": "o7", "kind": "steer", "turn": "t5", "user": "u", "value": "more"})
+    user: dict[str, object] = {"turn": "t5", "role": "user", "parts": []}
+    said = [{"id": name, **user} for name in ("t6~0", "o7~0")]
+    history.publish(history.finish("t5", history=[assistant("t5", "said t5"), *(said if kept else said[:1])]))
+    into = terminal("t6", "completed", 0, seq=2, into="t5")
+    last = history.rows[-1]
+    body = orjson.dumps({**orjson.loads(last.body or ""), "joined": ["t6"]}).decode()
+    history.rows[-1] = last._replace(body=body, frames=(*last.frames, into))
+    history.publish(into)
 
 
 def lost(history: History) -> None:
@@ -106,7 +124,7 @@ def unset_without_a_close(history: History) -> None:
 
 
 def double_version(history: History) -> None:
-    history.row("control", {}, v=9)
+    history.row("control", {"op": "o9", "kind": "cancel", "turn": "later"}, v=9)
 
 
 def double_nonce(history: History) -> None:
@@ -252,6 +270,10 @@ def result_without_call(history: History) -> None:
     history.publish(history.finish("t5", history=[tool("t5", "c9"), assistant("t5", "said t5")]))
 
 
+def steer_lost(history: History) -> None:
+    steered(history, kept=False)
+
+
 def not_answered(history: History) -> None:
     history.cancel("t1", "o5")
 
@@ -325,6 +347,7 @@ PLANTED: dict[Plant, set[Kind]] = {
     rows_left: {Kind.CONTENT_LEFT},
     call_without_result: {Kind.ORPHAN_TOOL_CALL},
     result_without_call: {Kind.ORPHAN_TOOL_CALL},
+    steer_lost: {Kind.STEER_LOST},
     not_answered: {Kind.NO_ACK},
     applied_to_no_avail: {Kind.CANCEL_BROKEN},
     held_to_no_avail: {Kind.CANCEL_BROKEN},
@@ -437,6 +460,13 @@ def test_what_retention_has_taken_of_the_replies_is_not_missed() -> None:
     history.whole = False
 
     assert history.verdict().clean
+
+
+def test_a_turn_that_steers_ends_with_the_one_that_it_joined() -> None:
+    history = clean()
+    steered(history, kept=True)
+
+    assert history.verdict().findings == []
 
 
 def test_a_held_cancel_of_somebody_else_binds_nobody() -> None:
