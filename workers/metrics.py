@@ -61,7 +61,7 @@ GAUGES: dict[str, str] = {
     "paused": "Partitions paused because what waits of them is over their share",
     "memory_bytes": "Resident memory",
     "memory_short": "1 while no turns are read because memory is short",
-    "held": "Sessions held back because their model takes no calls",
+    "held": "Sessions held back: their model takes no calls, or another one makes its last try",
     "model_breaker": "Breakers of the models, the worst: 0 closed, 1 half open, 2 open",
     "model_retries_left": "Retries that the budget allows now",
     "lag": "Records not read yet, all partitions",
