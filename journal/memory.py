@@ -56,14 +56,14 @@ class MemoryJournal:
 
     async def read(self, s: str, after: int, limit: int = 1_000) -> list[Row]:
         await self.gate(Call("read", "before", (s, after, limit)))
-        found = [self._whole(self.rows[s, v]) for v in self._between(s, after, None)[:limit]]
+        found = [self.whole(self.rows[s, v]) for v in self._between(s, after, None)[:limit]]
         await self.gate(Call("read", "after", (s, after, limit)))
         return found
 
     async def row(self, s: str, v: int) -> Row | None:
         await self.gate(Call("row", "before", (s, v)))
         stored = self.rows.get((s, v))
-        found = None if stored is None else self._whole(stored)
+        found = None if stored is None else self.whole(stored)
         await self.gate(Call("row", "after", (s, v)))
         return found
 
@@ -103,9 +103,7 @@ class MemoryJournal:
 
     def first(self, after: Mapping[str, int], limit: int) -> list[Row]:
         """At most `limit` rows of these sessions above these versions, in order of (s, v), past the gate."""
-        found = (
-            [self._whole(self.rows[s, v]) for v in self._between(s, after[s], None)[:limit]] for s in sorted(after)
-        )
+        found = ([self.whole(self.rows[s, v]) for v in self._between(s, after[s], None)[:limit]] for s in sorted(after))
         return list(islice(chain.from_iterable(found), limit))
 
     def _apply(self, row: Row) -> Verdict:
@@ -119,7 +117,7 @@ class MemoryJournal:
         bisect.insort(self._versions.setdefault(row.s, []), row.v)
         return Verdict.APPLIED
 
-    def _whole(self, row: Row) -> Row:
+    def whole(self, row: Row) -> Row:
         body = self.payloads.of(row)
         return row if body is None else row._replace(body=body)
 
@@ -147,7 +145,7 @@ class MemoryStore:
 
     def survey_of(self, journal: MemoryJournal) -> MemorySurvey:
         """A survey of this journal and of the snapshots that are here."""
-        return MemorySurvey(self._gate, journal.rows, self._snapshots)
+        return MemorySurvey(self._gate, journal.rows, journal.whole, self._snapshots)
 
     async def start(self) -> None:
         await self._gate(Call("start", "before", ()))

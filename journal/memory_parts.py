@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from journal.gate import Call, Gate, open_gate
@@ -74,9 +74,16 @@ class MemorySnapshots:
 class MemorySurvey:
     """The survey port, over the twin's journal rows and snapshots."""
 
-    def __init__(self, gate: Gate, rows: Mapping[tuple[str, int], Row], snapshots: MemorySnapshots) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        rows: Mapping[tuple[str, int], Row],
+        whole: Callable[[Row], Row],
+        snapshots: MemorySnapshots,
+    ) -> None:
         self.gate = gate
         self._rows = rows
+        self._whole = whole
         self._snapshots = snapshots
 
     async def rows(self) -> AsyncIterator[Sequence[Row]]:
@@ -86,7 +93,7 @@ class MemorySurvey:
             page = [self._rows[key] for key in sorted(key for key in self._rows if key > after)[:SURVEY_PAGE]]
             if not page:
                 return
-            yield page
+            yield [self._whole(row) for row in page]
             after = (page[-1].s, page[-1].v)
 
     async def snapshots(self) -> AsyncIterator[Sequence[tuple[str, Snapshot]]]:

@@ -73,7 +73,7 @@ class MongoStore:
         self.directory: Directory = self._directory
         self.timers: Timers = self._timers
         self.letters: LetterMarks = MongoLetterMarks(database, wait_ms=self._timeout_ms)
-        self.survey: Survey = MongoSurvey(database)
+        self.survey: Survey = MongoSurvey(database, self._payloads)
         self._meta: AsyncCollection[Document] = database["meta"].with_options(
             read_concern=ReadConcern("majority"),
             read_preference=ReadPreference.PRIMARY,

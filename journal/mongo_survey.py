@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from pymongo import ASCENDING, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
@@ -14,25 +15,31 @@ from pymongo.read_concern import ReadConcern
 
 from journal.mongo_errors import Answered
 from journal.mongo_journal import COLLECTION, row_of
+from journal.mongo_payloads import MongoPayloads
 from journal.mongo_snapshots import SNAPSHOTS
 from journal.port import Row, StoreUnavailable
 from schemas.snapshot import Snapshot
 
 Document = dict[str, Any]
+T = TypeVar("T")
 _PAGE = 2_000
+_CHUNKS = 16
 _PATIENCE_S, _PAUSE_S = 30.0, 0.5
 
 
 class MongoSurvey:
-    """The survey port. A page that gets no answer is asked for again: a fail-over in the middle is ridden out."""
+    """The survey port. What gets no answer is asked for again: a fail-over in the middle is ridden out."""
 
-    def __init__(self, database: AsyncDatabase[Document]) -> None:
+    def __init__(self, database: AsyncDatabase[Document], payloads: MongoPayloads) -> None:
         self._database = database
+        self._payloads = payloads
 
     async def rows(self) -> AsyncIterator[Sequence[Row]]:
         """See the port. In order of `_id`, so that a version that is seen has all before it."""
         async for page in self._pages(COLLECTION):
-            yield [row_of(stored) for stored in page]
+            for part in _parts(page):
+                await self._patiently(partial(self._payloads.fill, part))
+                yield [row_of(stored) for stored in part]
 
     async def snapshots(self) -> AsyncIterator[Sequence[tuple[str, Snapshot]]]:
         """See the port."""
@@ -49,13 +56,34 @@ class MongoSurvey:
             wanted = {"_id": {"$gt": page[-1]["_id"]}}
 
     async def _page(self, collection: AsyncCollection[Document], wanted: Document) -> list[Document]:
+        async def read() -> list[Document]:
+            with Answered(f"read all of {collection.name}"):
+                found = collection.find(wanted, sort=[("_id", ASCENDING)], limit=_PAGE, batch_size=_PAGE)
+                return await found.to_list()
+
+        return await self._patiently(read)
+
+    @staticmethod
+    async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         until_s = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                with Answered(f"read all of {collection.name}"):
-                    found = collection.find(wanted, sort=[("_id", ASCENDING)], limit=_PAGE, batch_size=_PAGE)
-                    return await found.to_list()
+                return await call()
             except StoreUnavailable:
                 if time.monotonic() >= until_s:
                     raise
                 await asyncio.sleep(_PAUSE_S)
+
+
+def _parts(page: Sequence[Document]) -> Iterator[list[Document]]:
+    """The page, cut so that no part has bodies of many megabytes beside its rows."""
+    part: list[Document] = []
+    chunks = 0
+    for stored in page:
+        part.append(stored)
+        chunks += stored.get("p", 0)
+        if chunks >= _CHUNKS:
+            yield part
+            part, chunks = [], 0
+    if part:
+        yield part

@@ -306,7 +306,7 @@ class Session(Lifecycle):
             turn, op = item[0].id, item[3]
             if turn == now:
                 self._ops.extendleft((op,) if op is not None else ())
-            elif turn not in state.ended_turns:
+            elif turn not in state.ended_turns and self._joined(turn, state) is None:
                 self._settles.append(item)
             elif op is not None:
                 self._answer(op, "too_late", turn, out, now_ms)

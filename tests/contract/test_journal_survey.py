@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journal.port import Row, Saving, Store, Verdict
+from journal.port import PAYLOAD_CHARS, Row, Saving, Store, Verdict
 from schemas.snapshot import Snapshot
 
 
@@ -22,6 +22,13 @@ async def test_every_row_comes_once_in_order_of_session_and_version(store: Store
 
     assert found == sorted(given)
     assert sum([len(page) async for page in store.survey.rows()]) == 2_700
+
+
+async def test_a_large_body_comes_with_its_row(store: Store) -> None:
+    given = [row("t/a", v)._replace(body=f'{{"v":"{v}{"x" * PAYLOAD_CHARS}"}}') for v in range(1, 40)]
+    assert set(await store.journal.insert(given)) == {Verdict.APPLIED}
+
+    assert await rows_of(store) == given
 
 
 async def test_nothing_stored_is_nothing_read(store: Store) -> None:

@@ -147,6 +147,23 @@ class TestTurn:
         assert stale.outcomes() == {"t1": "completed", "t2": "completed"}
         assert sorted(stale.marked) == [0, 1]
 
+    def test_an_interrupt_settles_nothing_that_has_joined_meanwhile(self) -> None:
+        log = Log()
+        other, owner = Desk(log), Desk(log, auto=False)
+        other.turn("t1", offset=0)
+        owner.turn("t1", offset=0)
+        owner.answer()  # the state: t1 is open, t2 is new
+        owner.turn("t2", offset=1, if_busy="steer")
+        owner.turn("t3", offset=2, if_busy="interrupt")
+        owner.answer()  # proved: now t2 is to be settled, for t3
+        other.turn("t2", offset=1, if_busy="steer")
+        while owner.questions or owner.unacked:
+            if owner.questions:
+                owner.answer()
+            owner.acknowledge()
+        assert owner.session.running == "t1"
+        assert owner.marked == []
+
     def test_of_a_deleted_session_is_cancelled_with_the_turn(self) -> None:
         desk = Desk()
         desk.turn("t1")
