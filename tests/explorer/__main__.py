@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.explorer", description=__doc__)
     parser.add_argument("--scope", choices=sorted(SCOPES), metavar="NAME", help="only this one")
     parser.add_argument("--moves", help="with --scope: go only this way, and tell it in words")
-    parser.add_argument("--limit", type=int, default=1_500_000, help="states of a scope")
+    parser.add_argument("--limit", type=int, default=600_000, help="states of a scope")
     asked = parser.parse_args()
     if asked.scope and asked.moves:
         report = retold(SCOPES[asked.scope], events_of(asked.moves))

@@ -100,7 +100,7 @@ def answered(world: World, scope: Scope, store: Store, op: str, state: str) -> N
         raise Broken(f"cancel {turn} is answered {state} and {turn} is not over")
     if kind in {"delete", "expire"}:
         closed = store.closed_by(world.journal, op)
-        if kind == "delete" and state == "unknown" and not closed:
+        if kind == "delete" and state == "unknown" and store.state(world.journal).closed is None:
             raise Broken("delete is answered unknown and the session lives")
         if state == "applied" and not (closed and store.clean(world.journal[:closed])):
             raise Broken(f"{kind} is answered applied and content is left")
