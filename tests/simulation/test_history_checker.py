@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from tests.simulation.run import histories
-from tests.simulation.test_simulation import LONG, PLANTED, identity_ignored
+from tests.simulation.test_simulation import LONG, PLANTED, identity_ignored, intents_ignored
 
 FIRST, SEEDS, TURNS = 5_000, 60, 40
 MOST = 150  # seeds within which a planted bug must be found
+SHOWN = [plant for plant in PLANTED if plant is not intents_ignored]
+"""What a tool did out there twice stands in no topic and in no store."""
 
 
 def test_there_is_no_false_alarm() -> None:
@@ -27,7 +29,7 @@ def test_there_is_no_false_alarm() -> None:
     assert completed >= 0.4 * SEEDS * TURNS
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("plant", SHOWN, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found_in_topics_and_store(plant: Callable[[], Any]) -> None:
     turns = LONG if plant is identity_ignored else TURNS
     with plant():
