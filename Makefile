@@ -1,7 +1,7 @@
-# install run test check load simulate explore docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
+# install run test check load simulate explore mutants docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 LOCKED = $(PIP) --require-hashes --only-binary=:all: --requirement
-.PHONY: install run test check load simulate explore docs dev
+.PHONY: install run test check load simulate explore mutants docs dev
 
 install: .venv/.installed
 	@true
@@ -22,6 +22,9 @@ simulate: dev
 
 explore: dev
 	.venv/bin/python -m tests.explorer
+
+mutants: dev
+	.venv/bin/python -m tests.mutants
 
 load: dev
 	.venv/bin/python -m loadtest

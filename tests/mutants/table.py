@@ -1,0 +1,160 @@
+"""Every promise that has a proof, a bug that breaks it, and the test that must go red.
+
+Two kinds. `plant` None: the test plants its bug itself and asserts that it is found, so it must pass. Else the bug is
+planted before the test's process collects anything, and the test must fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from broker.port import Position, PublishUnknown
+from gateway.publishing import Publishing
+from gateway.reader import Reader
+from journal.commit import GroupCommit
+from journal.port import StoreUnavailable, Verdict
+from workers.executor import RunningTurn
+from workers.models.budget import RetryBudget
+from workers.progress import Progress
+from workers.questions import Questions
+from workers.session import Session
+from workers.system import ActorSystem
+
+Plant = Callable[[], AbstractContextManager[Any]]
+_SEEDS = "tests/simulation/test_simulation.py::test_a_planted_bug_is_found"
+_SCOPES = "tests/explorer/test_explorer.py::test_a_planted_bug_is_found_by_a_short_trace_that_can_be_replayed"
+_HISTORY = "tests/simulation/test_history_checker.py::test_a_planted_bug_is_found_in_topics_and_store"
+
+
+class Mutant(NamedTuple):
+    """`promise`: of the project's list; `test`: a node id of pytest."""
+
+    promise: str
+    name: str
+    test: str
+    plant: Plant | None = None
+
+
+def cancel_as_a_flag_only() -> Any:
+    def flagged(self: RunningTurn, why: Any) -> None:
+        self._stop = why
+
+    return patch.object(RunningTurn, "_stop_for", flagged)
+
+
+def terminal_made_anew() -> Any:
+    terminal = Questions._terminal
+
+    def anew(self: Questions, frame: str, *rest: Any) -> None:
+        terminal(self, frame.replace('"at_ms":', '"at_ms":1'), *rest)
+
+    return patch.object(Questions, "_terminal", anew)
+
+
+def no_pause_on_assignment() -> Any:
+    return patch.object(ActorSystem, "apply_pauses", lambda self: None)
+
+
+def retries_without_a_budget() -> Any:
+    return patch.object(RetryBudget, "take", lambda self: True)
+
+
+def nothing_released_at_a_drain() -> Any:
+    return patch.object(Session, "release_entry", lambda self, now_ms: None)
+
+
+def steps_not_replayed() -> Any:
+    resume = Progress._resume
+
+    def forgetful(self: Progress, *of: Any) -> None:
+        resume(self, *of)
+        self._held.clear()
+
+    return patch.object(Progress, "_resume", forgetful)
+
+
+def expired_turns_run() -> Any:
+    settled = Session._settled_instead
+
+    def timeless(self: Session, mail: Any, terms: Any, state: Any, now_ms: int) -> bool:
+        return settled(self, mail, terms, state, 0)
+
+    return patch.object(Session, "_settled_instead", timeless)
+
+
+def frames_passed_on_twice() -> Any:
+    def passed(self: Reader, event: Any) -> None:
+        self._sink(event)
+
+    return patch.object(Reader, "_pass", passed)
+
+
+def no_answer_taken_for_accepted() -> Any:
+    send = Publishing.send
+
+    async def hopeful(self: Publishing, outgoing: Any, **of: Any) -> Position:
+        publish = self._publisher.send
+
+        async def sent(outgoing: Any) -> Position:
+            try:
+                return await publish(outgoing)
+            except PublishUnknown:
+                return Position(0, 0, 0)
+
+        with patch.object(self._publisher, "send", sent):
+            return await send(self, outgoing, **of)
+
+    return patch.object(Publishing, "send", hopeful)
+
+
+def no_answer_taken_for_applied() -> Any:
+    async def sent(self: GroupCommit, items: list[Any]) -> Any:
+        try:
+            return items, await self._journal.insert([item[0] for item in items])
+        except StoreUnavailable:
+            return items, [Verdict.APPLIED] * len(items)
+
+    return patch.object(GroupCommit, "_send", sent)
+
+
+ALL = (
+    Mutant("P1", "no republishing on redelivery", f"{_SEEDS}[nothing_published_again]"),
+    Mutant("P1", "no republishing on redelivery (B4)", f"{_SCOPES}[B4]"),
+    Mutant("P1", "watermark not contiguous", f"{_SEEDS}[watermark_with_holes]"),
+    Mutant("P1", "commit before finish", f"{_SEEDS}[marked_at_the_claim]"),
+    Mutant("P1", "commit before finish (B10)", f"{_SCOPES}[B10]"),
+    Mutant("P1", "offset marked on a collision", f"{_SEEDS}[marked_on_a_collision]"),
+    Mutant("P1", "offset marked on a collision (B2)", f"{_SCOPES}[B2]"),
+    Mutant("P1", "turn dropped because of its offset (B3)", f"{_SCOPES}[B3]"),
+    Mutant("P1", "closed before the frames are out (J6)", f"{_SCOPES}[J6]"),
+    Mutant("P1", "what joined a failed turn is not said", f"{_SEEDS}[steers_taken_for_heard]"),
+    Mutant("P2", "collision ignored", f"{_SEEDS}[collision_ignored]"),
+    Mutant("P2", "collision ignored, seen from topics and store", f"{_HISTORY}[collision_ignored]"),
+    Mutant("P2", "keys freed at deletion (B1)", f"{_SCOPES}[B1]"),
+    Mutant("P2", "terminal frame made anew", "tests/simulation/test_simulation.py", terminal_made_anew),
+    Mutant("P3", "frames published again side by side", f"{_SEEDS}[repeats_side_by_side]"),
+    Mutant("P3", "a take-over waits for no frames (M5)", f"{_SCOPES}[M5]"),
+    Mutant("P4", "no proof of membership (B7)", f"{_SCOPES}[B7]"),
+    Mutant("P4", "frame published by a loser (B5b)", f"{_SCOPES}[B5b]"),
+    Mutant("P5", "turn identity ignored", f"{_SEEDS}[identity_ignored]"),
+    Mutant("P5", "a known turn taken for a collision (J9)", f"{_SCOPES}[J9]"),
+    Mutant("P6", "intents ignored", f"{_SEEDS}[intents_ignored]"),
+    Mutant("P7", "frames passed on twice", "tests/unit/gateway/test_reader.py", frames_passed_on_twice),
+    Mutant("P8", "a settled cancel forgotten (M1)", f"{_SCOPES}[M1]"),
+    Mutant("P8", "cancel as a flag only", "tests/unit/workers/test_executor.py", cancel_as_a_flag_only),
+    Mutant("P9", "an expired turn runs", "tests/unit/workers/test_session.py", expired_turns_run),
+    Mutant("P9", "no pause on assignment", "tests/integration/test_memory_budget.py", no_pause_on_assignment),
+    Mutant("P10", "nothing released at a drain", "tests/integration/test_drain.py", nothing_released_at_a_drain),
+    Mutant("P11", "steps not replayed", "tests/simulation/test_crashes.py", steps_not_replayed),
+    Mutant("P12", "attempts counted after running", f"{_SEEDS}[attempts_not_counted]"),
+    Mutant("P12", "retry without budget", "tests/property/test_amplification.py", retries_without_a_budget),
+    Mutant(
+        "P13", "no answer taken for accepted", "tests/integration/test_gateway_socket.py", no_answer_taken_for_accepted
+    ),
+    Mutant("P14", "no answer taken for applied", "tests/property/test_group_commit.py", no_answer_taken_for_applied),
+    Mutant("P16", "a stranger's turn begins (M6)", f"{_SCOPES}[M6]"),
+    Mutant("P16", "a stranger's cancel ends a turn (M7)", f"{_SCOPES}[M7]"),
+)
