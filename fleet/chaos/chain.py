@@ -34,19 +34,6 @@ class Chain:
         self._turn: str | None = None
         self._attempt = 0
         self._writer = ""
-        self._reads: dict[str, Callable[[Row, Body], None]] = {
-            "open": self._open,
-            "claim": self._claim_row,
-            "step": self._step,
-            "intent": self._inside,
-            "suspend": self._suspend,
-            "release": self._inside,
-            "control": self._control,
-            "park": self._park,
-            "settle": self._settle,
-            "finish": self._finish,
-            "close": self._close,
-        }
 
     def walk(self, rows: Sequence[Row]) -> dict[str, Fate]:
         """Every row; the fates."""
@@ -96,7 +83,7 @@ class Chain:
 
     def _read(self, row: Row, text: str) -> None:
         try:
-            self._reads[row.kind](row, orjson.loads(text))
+            _READS[row.kind](self, row, orjson.loads(text))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             said = f"version {row.v}, {row.kind}: {type(error).__name__} {error}"
             self._found(Kind.UNREADABLE_ENTRY, row.turn, said)
@@ -106,9 +93,6 @@ class Chain:
             self._found(Kind.STRAY_ENTRY, None, f"version {row.v}: OPEN of a session that is open")
         self._opened = True
         self.life = Life(self.life.closed, kept=self.life.kept)
-
-    def _claim_row(self, row: Row, body: Body) -> None:
-        self._claim(row, body)
 
     def _claim(self, row: Row, body: Body) -> None:
         turn, attempt = body["turn"], body["attempt"]
@@ -257,6 +241,21 @@ class Chain:
                     self._found(Kind.ORPHAN_TOOL_CALL, turn, f"version {v}: a result of {call}, which nobody called")
         for call in asked:
             self._found(Kind.ORPHAN_TOOL_CALL, turn, f"version {v}: tool call {call} has no result")
+
+
+_READS: dict[str, Callable[[Chain, Row, Body], None]] = {
+    "open": Chain._open,
+    "claim": Chain._claim,
+    "step": Chain._step,
+    "intent": Chain._inside,
+    "suspend": Chain._suspend,
+    "release": Chain._inside,
+    "control": Chain._control,
+    "park": Chain._park,
+    "settle": Chain._settle,
+    "finish": Chain._finish,
+    "close": Chain._close,
+}
 
 
 def _writer(row: Row) -> str:

@@ -30,10 +30,26 @@ def check(evidence: Evidence, verdict: Verdict) -> None:
     _Case(evidence, verdict).judge()
 
 
+class _Reporter:
+    """Adds breaches of one session to the verdict. An object of its own, so that case and chain are no cycle."""
+
+    __slots__ = ("_seen", "_verdict")
+
+    def __init__(self, evidence: Evidence, verdict: Verdict) -> None:
+        self._seen = evidence
+        self._verdict = verdict
+
+    def __call__(self, kind: Kind, turn: str | None, text: str) -> None:
+        seen, full = self._seen, self._verdict.full
+        events = tuple(events_of(seen, turn)) if turn is not None and not full else ()
+        self._verdict.add(Finding(kind, seen.tenant, seen.session, turn, text, events))
+
+
 class _Case:
     def __init__(self, evidence: Evidence, verdict: Verdict) -> None:
         self._seen = evidence
         self._verdict = verdict
+        self._found = _Reporter(evidence, verdict)
         self._chain = Chain(self._found, tries=evidence.marks.tries, kept=evidence.saved is not None)
         self._fates: Mapping[str, Fate] = {}
         self._where = partition_of(evidence.session.encode(), evidence.marks.partitions)
@@ -64,11 +80,6 @@ class _Case:
         verdict.commands += len(seen.commands)
         verdict.entries += len(seen.rows)
         verdict.frames += len(seen.frames)
-
-    def _found(self, kind: Kind, turn: str | None, text: str) -> None:
-        seen, full = self._seen, self._verdict.full
-        events = tuple(events_of(seen, turn)) if turn is not None and not full else ()
-        self._verdict.add(Finding(kind, seen.tenant, seen.session, turn, text, events))
 
     def _left(self, closed: int) -> None:
         """Rows below the last CLOSE that still say something; what stays on purpose are CLOSEs and cancels."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +18,9 @@ from broker.partition import partition_of
 from broker.port import BrokerUnavailable, Outgoing, TopicState
 from fleet.__main__ import app
 from fleet.chaos import check as command
-from fleet.chaos import gather
-from fleet.chaos.evidence import CONTROL, LETTERS, REPLIES, TURNS
+from fleet.chaos import checker, gather, part
+from fleet.chaos.chain import Chain
+from fleet.chaos.evidence import CONTROL, LETTERS, REPLIES, TURNS, Evidence
 from fleet.chaos.gather import Sources
 from fleet.chaos.spill import Spill, items_of
 from fleet.exits import CommandError, Exit
@@ -204,3 +207,19 @@ def test_what_is_spilled_comes_back_in_order_and_its_memory_is_bounded(tmp_path:
 
     assert sorted(item[1] for part in found for item in part) == list(range(100))
     assert all([item[1] for item in part] == sorted(item[1] for item in part) for part in found)
+
+
+def test_what_is_judged_leaves_nothing_behind_for_a_garbage_collector(place: Place) -> None:
+    place.turn("a")
+    place.turn("b", ended=False)
+    sources = Sources(MemoryScan(place.cluster), place.store.survey)
+    asyncio.run(gather.inspect(sources, parts=1))
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(gather.inspect(sources, parts=1))
+        left = [one for one in gc.get_objects() if isinstance(one, part._Part | checker._Case | Chain | Evidence)]
+    finally:
+        gc.enable()
+
+    assert left == []
