@@ -59,7 +59,7 @@ async def test_one_that_ends_by_itself_is_told_of(tmp_path: Path) -> None:
 def test_a_short_run_keeps_every_promise(tmp_path: Path, kafka: str, faults: str, least_faults: int) -> None:
     if kafka == "apache" and (lacking := missing_tools()) is not None:
         pytest.skip(lacking)
-    command = [sys.executable, "-m", "fleet", "chaos", "run", "--minutes", "0.4", "--seed", "5", "--rate", "15"]
+    command = [sys.executable, "-m", "fleet", "chaos", "run", "--minutes", "0.7", "--seed", "5", "--rate", "15"]
     command += ["--faults", faults, "--every-s", "2.5", "--kafka", kafka]
     command += ["--least", "100", "--out", str(tmp_path / "report"), "--json"]
     bare = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
