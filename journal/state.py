@@ -130,9 +130,7 @@ def fold(state: State, version: int, entry: Entry) -> State:
 
 def user_item(turn: OpenTurn) -> HistoryItem:
     """The user's message as it joins the history."""
-    given = turn.input
-    parts: tuple[Part, ...] = (plain_text(given.text), *given.parts) if given.text else given.parts
-    return whole(message_id(turn.turn, 0), turn.turn, "user", parts, turn.began_ms)
+    return _asked(message_id(turn.turn, 0), turn.turn, turn.input, turn.began_ms)
 
 
 def steer_item(note: ControlNote, turn: str) -> HistoryItem:
@@ -140,8 +138,12 @@ def steer_item(note: ControlNote, turn: str) -> HistoryItem:
     given = note.input
     if given is None:
         return said(message_id(note.op, 0), turn=turn, role="user", text=str(note.value), at_ms=note.at_ms)
+    return _asked(message_id(note.turn, 0), turn, given, note.at_ms)
+
+
+def _asked(item: str, turn: str, given: TurnInput, at_ms: int) -> HistoryItem:
     parts: tuple[Part, ...] = (plain_text(given.text), *given.parts) if given.text else given.parts
-    return whole(message_id(note.turn, 0), turn, "user", parts, note.at_ms)
+    return whole(item, turn, "user", parts, at_ms)
 
 
 def _turn_of(entry: Entry) -> str | None:

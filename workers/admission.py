@@ -32,10 +32,10 @@ class Admission(Holdings):
         state, turn = self.state, mail.id
         if self.running is None or state is None or self.inbox or turn in self._held or turn in state.ended_turns:
             return False
-        opened, policy = state.opened, mail.record.turn.if_busy
+        opened = state.opened
         if opened is None or opened.user != mail.user or turn == self.running:
             return False
-        return (policy or opened.if_busy) == "enqueue"
+        return mail.policy(opened) == "enqueue"
 
     def _admit(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect], now_ms: int) -> None:
         """Identity is the turn id: known turns join what is there, new ones wait."""
@@ -86,7 +86,7 @@ class Admission(Holdings):
         return next((note for note in notes if note.turn == turn and note.input is not None), None)
 
     def _wait(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect]) -> None:
-        policy = mail.record.turn.if_busy or (state.opened.if_busy if state.opened else "enqueue")
+        policy = mail.policy(state.opened)
         if state.opened is None and self.mail and self.mail[0].user != mail.user:
             policy = "enqueue"  # the first turn opens the session for its user; a stranger's ends nothing
         busy = self.running is not None or state.open is not None or bool(self.mail)

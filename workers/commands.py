@@ -100,13 +100,20 @@ class Commands(Admission):
         if len(state.ahead) >= AHEAD_LIMIT:
             self._reply(self._ops.popleft(), "refused", turn, out, now_ms)
             return True
+        return self._write_down(control, None, state, out, now_ms)
+
+    def _write_down(
+        self, control: CancelControl | SteerControl, value: str | None, state: State, out: list[Effect], now_ms: int
+    ) -> bool:
+        """The CONTROL of a command to a turn."""
         note = ControlNote(
             at_ms=now_ms,
             op=control.op,
-            kind="cancel",
-            turn=turn,
+            kind=control.kind,
+            turn=control.turn,
             tenant=control.tenant,
             user=control.user,
+            value=value,
         )
         return self._ask(Append(state.version + 1, note), out)
 
@@ -184,16 +191,7 @@ class Commands(Admission):
                 return self._ask(Prove(), out)
         elif not self._steerable(state):
             return False
-        note = ControlNote(
-            at_ms=now_ms,
-            op=control.op,
-            kind="steer",
-            turn=turn,
-            tenant=control.tenant,
-            user=control.user,
-            value=control.text,
-        )
-        return self._ask(Append(state.version + 1, note), out)
+        return self._write_down(control, control.text, state, out, now_ms)
 
     def _deny(self, op: Op, state: State, answer: AckState, out: list[Effect], now_ms: int) -> bool:
         """Another user's object answers as a missing one; "missing" is said only of a state read after the record."""

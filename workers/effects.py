@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
-from schemas.entries import ControlNote, Entry
+from schemas.entries import ControlNote, Entry, Open
 from schemas.frames import Ack, CancelledBy
+from schemas.turn import IfBusy
 from workers.letters import Fault
 
 
@@ -46,6 +47,10 @@ class Mail:
         self.user = record.turn.user
         self.digest = digest
         self.deadline_ms = deadline_ms
+
+    def policy(self, opened: Open | None) -> IfBusy:
+        """What it does where a turn runs or waits: its own word, or else the session's."""
+        return self.record.turn.if_busy or (opened.if_busy if opened is not None else "enqueue")
 
 
 class Op(NamedTuple):

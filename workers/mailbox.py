@@ -55,7 +55,7 @@ class Mailbox(Runs):
         if self._known(mail.id):
             return False
         opened = self.session.state.opened if self.session.state is not None else None
-        if (mail.record.turn.if_busy or (opened.if_busy if opened is not None else "enqueue")) != "enqueue":
+        if mail.policy(opened) != "enqueue":
             self._take_in()
             return False
         if self._backlog is None:

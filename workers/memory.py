@@ -52,8 +52,7 @@ def give_back(thorough: bool) -> None:
 
 class MemoryBudget:
     """`look` every `LOOK_S`, `received` after each batch. `budget_mib` 0: no limit, it only reads. `read`, `free`: how
-    much there is, and to have
-    less of it; `fatal`: told when the worker is to be started anew.
+    much there is, and to have less of it; `fatal`: told when the worker is to be started anew.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from tests.explorer.driver import NOTHING, Driver
 from tests.explorer.moves import Moves
 from tests.explorer.scope import Scope
 from tests.explorer.store import FREED, Store
+from tests.support.planted import marked_at_the_claim, marked_on_a_collision
 from workers import endings
 from workers.admission import Admission
 from workers.commands import Commands
@@ -40,17 +41,6 @@ def keys_freed_at_a_close() -> Any:
         return (FREED,) * (version - 1) + journal[version - 1 :]
 
     return patch.object(Moves, "unset", freed)
-
-
-def marked_on_a_collision() -> Any:
-    collided = Session.collided
-
-    def marked(self: Session, state: Any, now_ms: int) -> Any:
-        held = [trigger for triggers in self._held.values() for trigger in triggers]
-        self._held.clear()
-        return [*map(Acknowledge, held), *collided(self, state, now_ms)]
-
-    return patch.object(Session, "collided", marked)
 
 
 def dropped_by_its_offset() -> Any:
@@ -112,16 +102,6 @@ def two_appends_in_flight() -> Iterator[None]:
 
     with patch.object(Session, "ended", overtaking), patch.object(Driver, "_step", at_once):
         yield
-
-
-def marked_at_the_claim() -> Any:
-    after = Lifecycle._after_claim
-
-    def marked(self: Lifecycle, entry: Any, out: list[Any]) -> None:
-        out.extend(map(Acknowledge, self._held.get(entry.turn, ())))
-        after(self, entry, out)
-
-    return patch.object(Lifecycle, "_after_claim", marked)
 
 
 def marked_where_it_runs() -> Any:

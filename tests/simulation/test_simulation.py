@@ -16,13 +16,12 @@ from journal.commit import GroupCommit
 from journal.port import Verdict
 from tests.simulation.__main__ import told
 from tests.simulation.run import run
+from tests.support.planted import marked_at_the_claim, marked_on_a_collision
 from workers import endings
 from workers.actor import Actor
-from workers.effects import Acknowledge
 from workers.lifecycle import Lifecycle
 from workers.progress import Progress
 from workers.questions import Questions
-from workers.session import Session
 
 SEEDS, TURNS, BLOCKS = 320, 40, 8
 LONG = 200
@@ -61,27 +60,6 @@ def collision_ignored() -> Any:
         told(self, Verdict.APPLIED if verdict is Verdict.COLLIDED else verdict)
 
     return patch.object(Actor, "_verdict", verdict)
-
-
-def marked_on_a_collision() -> Any:
-    collided = Session.collided
-
-    def marked(self: Session, state: Any, now_ms: int) -> Any:
-        held = [trigger for triggers in self._held.values() for trigger in triggers]
-        self._held.clear()
-        return [*map(Acknowledge, held), *collided(self, state, now_ms)]
-
-    return patch.object(Session, "collided", marked)
-
-
-def marked_at_the_claim() -> Any:
-    after = Lifecycle._after_claim
-
-    def marked(self: Lifecycle, entry: Any, out: list[Any]) -> None:
-        out.extend(map(Acknowledge, self._held.get(entry.turn, ())))
-        after(self, entry, out)
-
-    return patch.object(Lifecycle, "_after_claim", marked)
 
 
 def identity_ignored() -> Any:

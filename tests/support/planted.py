@@ -1,0 +1,31 @@
+"""Bugs that the simulation and the explorer plant alike. Each is entered as a context."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+from workers.effects import Acknowledge
+from workers.lifecycle import Lifecycle
+from workers.session import Session
+
+
+def marked_on_a_collision() -> Any:
+    collided = Session.collided
+
+    def marked(self: Session, state: Any, now_ms: int) -> Any:
+        held = [trigger for triggers in self._held.values() for trigger in triggers]
+        self._held.clear()
+        return [*map(Acknowledge, held), *collided(self, state, now_ms)]
+
+    return patch.object(Session, "collided", marked)
+
+
+def marked_at_the_claim() -> Any:
+    after = Lifecycle._after_claim
+
+    def marked(self: Lifecycle, entry: Any, out: list[Any]) -> None:
+        out.extend(map(Acknowledge, self._held.get(entry.turn, ())))
+        after(self, entry, out)
+
+    return patch.object(Lifecycle, "_after_claim", marked)
