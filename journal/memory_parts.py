@@ -158,9 +158,10 @@ class MemoryTimers:
         for timer in timers:
             self._timers.setdefault((timer.s, timer.turn, timer.call), timer)
 
-    async def due(self, now_ms: int, limit: int) -> list[Timer]:
-        await self.gate(Call("timers.due", "before", (now_ms, limit)))
-        due = [timer for timer in self._timers.values() if timer.due_ms <= now_ms]
+    async def due(self, now_ms: int, partitions: Sequence[int], limit: int) -> list[Timer]:
+        await self.gate(Call("timers.due", "before", (now_ms, partitions, limit)))
+        asked = frozenset(partitions)
+        due = [timer for timer in self._timers.values() if timer.due_ms <= now_ms and timer.partition in asked]
         return sorted(due, key=lambda timer: timer.due_ms)[:limit]
 
     async def disarm(self, timer: Timer) -> None:

@@ -1,6 +1,6 @@
 """What has to be looked at later, in MongoDB. Knows nothing of what a timer is for.
 
-Document: {_id: {s, turn, call}, due: due_ms}.
+Document: {_id: {s, turn, call}, due: due_ms, partition}.
 """
 
 from __future__ import annotations
@@ -35,22 +35,25 @@ class MongoTimers:
     async def start(self) -> None:
         """Create the index that finds due ones."""
         with Answered("create the timers' index"):
-            await self._timers.create_indexes([IndexModel([("due", ASCENDING)], name="due")])
+            await self._timers.create_indexes(
+                [IndexModel([("partition", ASCENDING), ("due", ASCENDING)], name="due_by_partition")]
+            )
 
     async def arm(self, timers: Sequence[Timer]) -> None:
         if not timers:
             return
-        documents = [{"_id": _key(timer), "due": timer.due_ms} for timer in timers]
+        documents = [{"_id": _key(timer), "due": timer.due_ms, "partition": timer.partition} for timer in timers]
         with Answered("arm timers"):
             reply = await self._database.command(
                 "insert", COLLECTION, documents=documents, ordered=False, writeConcern=self._concern
             )
         check_writes(reply, "arm timers")  # an existing key stays as it is
 
-    async def due(self, now_ms: int, limit: int) -> list[Timer]:
+    async def due(self, now_ms: int, partitions: Sequence[int], limit: int) -> list[Timer]:
+        asked = {"partition": {"$in": list(partitions)}, "due": {"$lte": now_ms}}
         with Answered("due timers"):
-            found = await self._timers.find({"due": {"$lte": now_ms}}, sort=[("due", ASCENDING)], limit=limit).to_list()
-        return [Timer(**stored["_id"], due_ms=stored["due"]) for stored in found]
+            found = await self._timers.find(asked, sort=[("due", ASCENDING)], limit=limit).to_list()
+        return [Timer(**stored["_id"], due_ms=stored["due"], partition=stored["partition"]) for stored in found]
 
     async def disarm(self, timer: Timer) -> None:
         with Answered("disarm a timer"):

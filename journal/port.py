@@ -169,23 +169,27 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Wakes a session: key (s, turn, call)."""
+    """Wakes a session: key (s, turn, call). `call`: what is awaited, "" for a turn that is parked. `partition`: of
+    `agent.turns`, where the session lies."""
 
     s: str
     turn: str
     call: str
     due_ms: int
+    partition: int = 0
 
 
 class Timers(Protocol):
-    """What has to be looked at later. Suspended turns use them (issue C), and the sweep after a re-created topic."""
+    """What has to be looked at later: turns that are suspended or parked. Every method raises StoreUnavailable."""
 
     async def arm(self, timers: Sequence[Timer]) -> None:
         """Insert; an existing key stays as it is."""
 
-    async def due(self, now_ms: int, limit: int) -> list[Timer]: ...
+    async def due(self, now_ms: int, partitions: Sequence[int], limit: int) -> list[Timer]:
+        """Those of `partitions` whose time has come, the oldest first, at most `limit`."""
 
-    async def disarm(self, timer: Timer) -> None: ...
+    async def disarm(self, timer: Timer) -> None:
+        """Delete it, if it is still the one that was found due."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from schemas.turn import TurnInput
 
 _T = TypeVar("_T")
 REMEMBERED_TURNS = 16
+REMEMBERED_HELD = 80  # of a suspended turn, all that joins it or is parked behind it may end before its frames are out
 REMEMBERED_OPS = 256
 
 
@@ -41,7 +42,8 @@ class OpenTurn(NamedTuple):
     """The turn that has begun and is not over. `version`: of its latest CLAIM; `progress`: something durable happened
     since that CLAIM (a step, a suspension), so that the next CLAIM counts as a first try again. `tries`: a RELEASE
     takes its own attempt out of the count, and no other. `intents`: those whose STEP is not there, so that nobody knows
-    what became of the call."""
+    what became of the call. `asked`: every decision that it asked for; `suspended`: the last one, until the CLAIM that
+    follows. `held`: it was suspended or parked, so that its record was marked long ago."""
 
     turn: str
     attempt: int
@@ -60,8 +62,20 @@ class OpenTurn(NamedTuple):
     steps: tuple[Step, ...] = ()
     intents: tuple[Intent, ...] = ()
     suspended: Suspend | None = None
+    asked: tuple[Suspend, ...] = ()
     decisions: tuple[ControlNote, ...] = ()
     joined: tuple[ControlNote, ...] = ()
+    held: bool = False
+
+    @property
+    def awaits(self) -> Suspend | None:
+        """What the turn is suspended on, as long as nobody has decided."""
+        suspended = self.suspended
+        return suspended if suspended is not None and self.decided(suspended.call) is None else None
+
+    def decided(self, call: str) -> ControlNote | None:
+        """The decision on `call`: the first one holds."""
+        return next((note for note in self.decisions if note.call == call), None)
 
 
 class State(NamedTuple):
@@ -154,9 +168,9 @@ def ring(items: tuple[_T, ...], item: _T, size: int) -> tuple[_T, ...]:
     return (*items[1 - size :], item) if len(items) >= size else (*items, item)
 
 
-def _remember(over: Mapping[str, EndedTurn], ended: EndedTurn) -> dict[str, EndedTurn]:
+def _remember(over: Mapping[str, EndedTurn], ended: EndedTurn, limit: int | None = None) -> dict[str, EndedTurn]:
     new = dict(over)
-    if len(new) >= REMEMBERED_TURNS:
+    while len(new) >= (limit or REMEMBERED_TURNS):
         del new[next(iter(new))]
     new[ended.turn] = ended
     return new
@@ -198,7 +212,7 @@ def _claim(state: State, version: int, entry: Claim) -> State:
         began = _opened_turn(entry, version, brought)
         return _next_state(state, version, entry.at_ms, began, state.history, state.ended_turns)
     return state._replace(
-        open=_opened_turn(entry, version, brought),
+        open=_opened_turn(entry, version, brought)._replace(held=parked is not None),
         turns=state.turns + 1,
         parked=tuple(item for item in state.parked if item.turn != entry.turn) if parked else state.parked,
         ahead=without(state.ahead, entry.turn),
@@ -255,7 +269,8 @@ def _intent(state: State, version: int, entry: Intent) -> State:
 
 def _suspend(state: State, version: int, entry: Suspend) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "SUSPEND")
-    return state._replace(open=now._replace(suspended=entry, progress=True))
+    asked = (*now.asked, entry)
+    return state._replace(open=now._replace(suspended=entry, asked=asked, progress=True, held=True))
 
 
 def _control(state: State, version: int, entry: ControlNote) -> State:
@@ -274,9 +289,9 @@ def _park(state: State, version: int, entry: Park) -> State:
 
 
 def _settle(state: State, version: int, entry: Settle) -> State:
-    ended = EndedTurn(turn=entry.turn, outcome=entry.outcome, version=version, digest=entry.digest, offset=entry.offset)
+    ended = EndedTurn(entry.turn, entry.outcome, version, entry.digest, entry.offset, held=entry.known)
     return state._replace(
-        ended_turns=_remember(state.ended_turns, ended),
+        ended_turns=_remember(state.ended_turns, ended, REMEMBERED_HELD if entry.known else None),
         parked=tuple(item for item in state.parked if item.turn != entry.turn) if state.parked else state.parked,
         ahead=without(state.ahead, entry.turn),
     )
@@ -285,10 +300,13 @@ def _settle(state: State, version: int, entry: Settle) -> State:
 def _finish(state: State, version: int, entry: Finish) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "FINISH")
     said = entry.history if entry.rollback else (user_item(now), *entry.history)
-    over = _remember(state.ended_turns, EndedTurn(entry.turn, entry.outcome, version, now.digest, now.position.offset))
+    place, limit = now.position.offset, REMEMBERED_HELD if now.held or entry.joined else None
+    ended = EndedTurn(entry.turn, entry.outcome, version, now.digest, place, now.held)
+    over = _remember(state.ended_turns, ended, limit)
     for note in now.joined if entry.joined else ():
         if note.position is not None:
-            over = _remember(over, EndedTurn(note.turn, "completed", version, note.digest, note.position.offset))
+            steered = EndedTurn(note.turn, "completed", version, note.digest, note.position.offset, now.held)
+            over = _remember(over, steered, limit)
     history = state.history.extended(said)
     claim = entry.claim
     if claim is None:
@@ -331,8 +349,11 @@ def _release(state: State, version: int, entry: Release) -> State:
 
 def _close(state: State, version: int, entry: Close) -> State:
     over = state.ended_turns
+    held = {parked.turn for parked in state.parked}
+    if state.open is not None and state.open.held:
+        held.update((state.open.turn, *(note.turn for note in state.open.joined)))
     for turn in entry.ended:
-        over = _remember(over, EndedTurn(turn=turn, outcome="cancelled", version=version, digest=""))
+        over = _remember(over, EndedTurn(turn, "cancelled", version, "", held=turn in held), REMEMBERED_HELD)
     return State(
         version=version,
         last_ms=state.last_ms,

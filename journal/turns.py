@@ -78,13 +78,13 @@ async def terminal_of(journal: Journal, s: str, turn: str) -> Ended | None:
         return None
     reply_to: str | None = None
     async for row in _rows_from(journal, s, introduced):
-        if row.body is not None and row.kind in ("claim", "control", "finish", "settle", "close"):
+        if row.body is not None and row.kind in ("claim", "control", "park", "finish", "settle", "close"):
             entry = entry_of(row.kind, row.body, row.frames)
             ended = _ended(row, entry, turn)
             if ended is not None:
                 return ended._replace(reply_to=reply_to)
             claim = entry.claim if isinstance(entry, Finish) else entry
-            if isinstance(claim, Claim | ControlNote) and claim.turn == turn:
+            if isinstance(claim, Claim | ControlNote | Park) and claim.turn == turn:
                 reply_to = claim.reply_to or reply_to
         if row.kind == "close":
             return Ended(row.v, None, None)

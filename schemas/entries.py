@@ -124,19 +124,27 @@ class Intent(_Entry):
 
 
 class Suspend(_Entry):
-    """An approval is awaited; slot and offset are released. Driven by a later issue."""
+    """A decision is awaited on `call`; slot and offset are released. Step `step` asks for it, with arguments of this
+    digest. `deadline_ms`: then it is denied; `text`: what was said since the last step. `frames`: the one
+    `approval_requested`."""
 
     k: Literal["suspend"] = "suspend"
     turn: str
     attempt: int
     call: str
     deadline_ms: int
+    step: int = 0
+    name: str = ""
+    digest: str = ""
+    text: str = ""
+    steers: tuple[str, ...] = ()
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
 
 class ControlNote(_Entry):
     """A cancel, steer or decision, written down by the owner when it arrives. Introduces only a turn that steers: then
-    `op` is its id behind a `~`, and it has `input`, `digest` and `position`. `value`: the text of a steer without one.
+    `op` is its id behind a `~`, and it has `input`, `digest` and `position`. `value`: the text of a steer without one;
+    of a decision (`approve`, `deny`) on `call`, what came with it. `by`: who decided, `deadline` where nobody did.
     """
 
     k: Literal["control"] = "control"
@@ -145,6 +153,8 @@ class ControlNote(_Entry):
     turn: str
     tenant: str
     user: str
+    call: str | None = None
+    by: str | None = None
     input: TurnInput | None = None
     value: JsonValue = None
     digest: str = ""
@@ -161,7 +171,7 @@ class ControlNote(_Entry):
 
 
 class Park(_Entry):
-    """A turn that waits behind a suspended one; its offset is released. Driven by a later issue."""
+    """A turn that waits behind a suspended one; its offset is released."""
 
     k: Literal["park"] = "park"
     turn: str
@@ -170,6 +180,7 @@ class Park(_Entry):
     digest: str
     deadline_ms: int
     reply_to: str | None = None
+    traceparent: str | None = None
     input: TurnInput
 
     @property

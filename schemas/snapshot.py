@@ -16,7 +16,9 @@ from schemas.history import HistoryItem
 class EndedTurn(NamedTuple):
     """A turn that is over, as the state remembers it; its frame lies in the entry `version`. In JSON an array.
 
-    `offset`: its record's place on its partition of `agent.turns`, -1 where it had none of its own.
+    `offset`: its record's place on its partition of `agent.turns`, -1 where it had none of its own. `held`: that was
+    marked long before the turn ended, for the journal held the turn (suspended, parked): nobody but its session's owner
+    publishes its frame.
     """
 
     turn: str
@@ -24,6 +26,7 @@ class EndedTurn(NamedTuple):
     version: int
     digest: str
     offset: int = -1
+    held: bool = False
 
 
 class SeenOp(Frozen):

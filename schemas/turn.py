@@ -53,6 +53,11 @@ class Turn(TurnInput):
     if_busy: IfBusy | None = None
 
 
+def turn_of(given: TurnInput, **more: object) -> Turn:
+    """A turn's record made anew of its input. `more`: the other fields, as trusted as the input is."""
+    return Turn(**{name: getattr(given, name) for name in TurnInput.model_fields}, **more)  # type: ignore[arg-type]
+
+
 _REST: TypeAdapter[tuple[object, ...]] = TypeAdapter(tuple[object, ...])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from journal.port import Row, Verdict
 from journal.rows import row_of
-from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step
+from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step, Suspend
 from workers import effects as fx
 from workers.mailbox import Mailbox
 from workers.outbox import noted
@@ -113,6 +113,8 @@ class Actor(Mailbox):
             durable = self._steps.popleft()
             if not durable.done():
                 durable.set_result(None)
+        elif isinstance(entry, Suspend):
+            self._system.metrics.count("suspends")  # whoever waits for it is abandoned, or has been stopped
         elif isinstance(entry, Settle):
             self._system.metrics.count("turns", entry.outcome)
         now_ms = self._system.clock_ms()
@@ -172,6 +174,14 @@ class Actor(Mailbox):
 
         self._system.outbox.ack(self.key, order.ack, order.trigger.reply_to, acked)
 
+    def _request(self, order: fx.Request) -> None:
+        def acked(error: Exception | None) -> None:
+            noted(error)
+            if not self.dead or self._handed:
+                self._acked(self.session.requested(order.call, self._system.clock_ms()))
+
+        self._system.outbox.frame(self.key, order.frame.encode(), order.to, acked)
+
     def _acked(self, orders: list[fx.Effect]) -> None:
         """What follows from an acknowledgement of the broker; after the hand-over nothing but the marks."""
         self._tell([order for order in orders if isinstance(order, fx.Acknowledge)] if self.dead else orders)
@@ -201,6 +211,7 @@ class Actor(Mailbox):
         fx.Look: Runs._look,
         fx.Prove: Runs._prove,
         fx.Find: Runs._find,
+        fx.Arm: Runs._arm,
         fx.Append: _append,
         fx.Wipe: Runs._wipe,
         fx.Start: Runs._start,
@@ -212,6 +223,8 @@ class Actor(Mailbox):
         fx.FreeSlot: _free_slot,
         fx.Publish: _publish,
         fx.Republish: Runs._republish,
+        fx.Request: _request,
+        fx.Decided: Runs._decided,
         fx.Reply: _reply,
         fx.Acknowledge: _acknowledge,
         fx.Refuse: _refuse,

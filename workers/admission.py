@@ -17,8 +17,11 @@ from workers.effects import (
     Trigger,
 )
 from workers.holdings import Holdings
+from workers.parked import parked_mail
 
 STEERS_LIMIT = 32
+PARKED_LIMIT = 32
+UNPUBLISHED_LIMIT = 12
 
 
 class Admission(Holdings):
@@ -51,6 +54,7 @@ class Admission(Holdings):
             (state.open is not None and state.open.turn == turn)
             or any(m.id == turn for m in self.mail)
             or self._joined(turn, state) is not None
+            or state.parked_turn(turn) is not None
         ):
             self._hold(turn, trigger)
         else:
@@ -74,7 +78,7 @@ class Admission(Holdings):
             for item in self._settles:
                 if item[0].id == turn:
                     return item[0].digest
-        note = self._joined(turn, state)
+        note = self._joined(turn, state) or state.parked_turn(turn)
         if note is not None:
             return note.digest
         ended = state.ended(turn)
@@ -89,7 +93,7 @@ class Admission(Holdings):
         policy = mail.policy(state.opened)
         if state.opened is None and self.mail and self.mail[0].user != mail.user:
             policy = "enqueue"  # the first turn opens the session for its user; a stranger's ends nothing
-        busy = self.running is not None or state.open is not None or bool(self.mail)
+        busy = self.running is not None or state.open is not None or bool(self.mail) or bool(state.parked)
         self._hold(mail.id, trigger)
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
             self._settles.append((mail, "user", "", None))
@@ -98,7 +102,7 @@ class Admission(Holdings):
             self._settles.append((mail, Code.BUSY, "a turn runs or waits and the policy is reject", None))
             return
         if busy and policy in {"interrupt", "rollback"}:
-            self._interrupt("interrupt" if policy == "interrupt" else "rollback", out)
+            self._interrupt("interrupt" if policy == "interrupt" else "rollback", state, out)
         if policy == "steer" and self._may_join(mail, state):
             self._joins.append(mail)
         self.mail.append(mail)
@@ -125,12 +129,15 @@ class Admission(Holdings):
             return True
         return self._ask(Append(state.version + 1, endings.joins(self.key, mail, now_ms=now_ms)), out)
 
-    def _interrupt(self, by: CancelledBy, out: list[Effect]) -> None:
-        """End the running turn and every earlier waiting one, in order."""
-        if self.running is not None and self._result is None and self._stopping is None:
+    def _interrupt(self, by: CancelledBy, state: State, out: list[Effect]) -> None:
+        """End the open turn, whether it runs here, nowhere or is suspended, and every earlier waiting one, in order."""
+        if state.open is not None and self._result is None and self._stopping is None:
             self._stopping = by
-            out.append(Stop(by))
-        self._settles.extend((mail, by, "", None) for mail in self.mail)
+            if self.running is not None:
+                out.append(Stop(by))
+        settling = {item[0].id for item in self._settles}
+        parked = (parked_mail(self.key, parked) for parked in state.parked if parked.turn not in settling)
+        self._settles.extend((mail, by, "", None) for mail in (*parked, *self.mail))
         self.mail.clear()
         self._joins.clear()
 
@@ -154,15 +161,18 @@ class Admission(Holdings):
 
     def _settle_next(self, state: State, out: list[Effect], now_ms: int) -> bool:
         mail, verdict, text, op = self._settles[0]
+        if len(self._publishing) >= UNPUBLISHED_LIMIT and not (state.parked and state.parked_turn(mail.id)):
+            return False  # the state remembers the last turns that are over: none is forgotten before its frame is out
         if state.ended(mail.id) is not None:
             self._settles.popleft()
             self._over_before(mail.id, op, out, now_ms)
             return True
         op_id = op.record.control.op if op is not None else None
+        known = bool(state.parked) and state.parked_turn(mail.id) is not None
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
             verdict = "user"  # it was answered `held`: so it holds, whatever else would have ended the turn
         if isinstance(verdict, Code):
-            entry = endings.settle_failed(self.key, mail, verdict, text, now_ms=now_ms)
+            entry = endings.settle_failed(self.key, mail, verdict, text, now_ms=now_ms, known=known)
         else:
-            entry = endings.settle_cancelled(self.key, mail, verdict, now_ms=now_ms, op=op_id)
+            entry = endings.settle_cancelled(self.key, mail, verdict, now_ms=now_ms, op=op_id, known=known)
         return self._ask(Append(state.version + 1, entry), out)

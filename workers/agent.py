@@ -71,6 +71,17 @@ class ModelAnswer:
     model: str = ""
 
 
+class Decision(NamedTuple):
+    """What somebody decided on what the agent asked. `by`: the user, or `deadline` where nobody did in time. What came
+    with it: `arguments` to be used instead, an `answer`, a `note`."""
+
+    allowed: bool
+    by: str
+    arguments: dict[str, JsonValue] | None = None
+    answer: JsonValue = None
+    note: str | None = None
+
+
 def user(text: str) -> HistoryItem:
     """A message for `ctx.model`, as a user would say it."""
     return said("", turn="", role="user", text=text, at_ms=0)

@@ -1,4 +1,4 @@
-"""Control ops: cancel, open, watch, delete, expire, each answered once and harmless when it comes again. No I/O."""
+"""Control ops, of every kind: each is answered once and is harmless when it comes again. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.entries import ControlNote, Open
 from schemas.errors import Refusal
 from schemas.frames import AckState
 from workers import endings
-from workers.admission import STEERS_LIMIT, Admission
+from workers.admission import STEERS_LIMIT
 from workers.effects import (
     Append,
     Effect,
@@ -22,10 +22,12 @@ from workers.effects import (
     Stop,
 )
 from workers.holdings import AHEAD_LIMIT
+from workers.parked import parked_mail
 from workers.result import Result
+from workers.suspended import Suspended
 
 
-class Commands(Admission):
+class Commands(Suspended):
     """Decisions about control ops. They overtake waiting turns."""
 
     __slots__ = ()
@@ -45,8 +47,7 @@ class Commands(Admission):
             return self._watch(op, state, out, now_ms)
         if kind == "steer":
             return self._steer(op, state, out, now_ms)
-        self._reply(self._ops.popleft(), "refused", getattr(control, "turn", None), out, now_ms)
-        return True
+        return self._approve(op, state, out, now_ms)
 
     def _obeyed_before(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         """A second one appends nothing; it is a trigger of its turn."""
@@ -57,6 +58,8 @@ class Commands(Admission):
             return True
         if turn is not None and state.ended(turn) is not None:
             self._republish(turn, out, frozenset((op.trigger.reply_to,)))
+            if op.record.control.kind in {"approve", "cancel"}:
+                self._chain(op.trigger, state)
             if op.record.control.kind not in {"delete", "expire"}:
                 self._answer(op, "applied", turn, out, now_ms)
                 return True
@@ -67,6 +70,8 @@ class Commands(Admission):
             self._closers.append(op)
             return True
         held = turn is not None and any(item.turn == turn for item in state.ahead)
+        if state.open is not None and state.open.turn == turn and op.record.control.kind == "approve":
+            self._chain(op.trigger, state)
         self._reply(op, "held" if held else "applied", turn, out, now_ms)
         return True
 
@@ -93,6 +98,10 @@ class Commands(Admission):
             self.mail.remove(mail)
             self._joins = deque(joining for joining in self._joins if joining is not mail)
             self._settles.append((mail, "user", "", self._ops.popleft()))
+            return True
+        parked = state.parked_turn(turn)
+        if parked is not None:
+            self._settles.append((parked_mail(self.key, parked), "user", "", self._ops.popleft()))
             return True
         if self._found != turn:
             return self._ask(Find(turn), out)
@@ -181,6 +190,7 @@ class Commands(Admission):
             waits = (
                 any(mail.id == turn and mail.user == control.user for mail in self.mail)
                 or self._joined(turn, state) is not None
+                or state.parked_turn(turn) is not None
             )
             return self._deny(op, state, "refused" if waits else "unknown", out, now_ms)
         if len(state.open.joined) >= STEERS_LIMIT:
@@ -192,14 +202,6 @@ class Commands(Admission):
         elif not self._steerable(state):
             return False
         return self._write_down(control, control.text, state, out, now_ms)
-
-    def _deny(self, op: Op, state: State, answer: AckState, out: list[Effect], now_ms: int) -> bool:
-        """Another user's object answers as a missing one; "missing" is said only of a state read after the record."""
-        if not self._fresh:
-            return self._ask(Look(), out)
-        self._ops.popleft()
-        self._reply(op, answer, getattr(op.record.control, "turn", None), out, now_ms)
-        return True
 
     def _forget(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         """Delete or expire: "nothing to do" after a look, else CLOSE."""

@@ -20,8 +20,9 @@ from schemas.errors import TerminalError
 from schemas.frames import StateChanged
 from schemas.history import HistoryItem
 from schemas.profile import Profile
-from workers.agent import ModelAnswer, SessionInfo
+from workers.agent import Decision, ModelAnswer, SessionInfo
 from workers.agent import user as as_user
+from workers.approval import Approval, Asked
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.model_step import ModelStep
 from workers.models.port import ModelRequest, ToolSpec
@@ -29,6 +30,7 @@ from workers.progress import Progress
 from workers.services import Services
 from workers.tool_step import ToolStep
 
+APPROVAL_S = 86_400.0
 M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
@@ -194,6 +196,27 @@ class Context:
             raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: its arguments are no JSON object")
         step = ToolStep(self._progress, name, function, dict(arguments), call=call, side_effects=side_effects)
         return await step.run()
+
+    async def approval(
+        self,
+        message: str,
+        *,
+        name: str | None = None,
+        arguments: Mapping[str, JsonValue] | None = None,
+        schema: Mapping[str, JsonValue] | None = None,
+        call: str | None = None,
+        expires_s: float = APPROVAL_S,
+    ) -> Decision:
+        """Ask the user for a decision; a step. `name`, `arguments`: of the tool call that it is about, with the model's
+        id as `call`; without a name it is a question, and `schema` says what an answer must look like.
+
+        The turn is suspended: this attempt ends here as soon as no other step is in progress, costs nothing while it
+        waits, and its deadline stands still. Another attempt, on whichever worker, gets the decision. Nobody decides
+        within `expires_s`: it is denied by `deadline`.
+        """
+        given = dict(arguments) if arguments is not None else None
+        asked = Asked(message, name, given, dict(schema) if schema is not None else None)
+        return await Approval(self._progress, asked, call=call, expires_s=expires_s).run()
 
     def _messages(self, given: str | Sequence[HistoryItem] | None) -> Sequence[HistoryItem]:
         if given is None:

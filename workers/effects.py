@@ -1,7 +1,7 @@
 """What a session's decisions ask for and get answered: plain values. Knows nothing of who carries them out.
 
-A question (`Load` `Look` `Prove` `Find` `Append` `Wipe`) is answered by exactly one call of the session's method named
-in its docstring; a session has at most one question open. The other effects are orders.
+A question (`Load` `Look` `Prove` `Find` `Arm` `Append` `Wipe`) is answered by exactly one call of the session's method
+named in its docstring; a session has at most one question open. The other effects are orders.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from journal.port import Timer
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
 from schemas.entries import ControlNote, Entry, Open
@@ -60,6 +61,13 @@ class Op(NamedTuple):
     trigger: Trigger
 
 
+class Wake(NamedTuple):
+    """A timer that is due, with its trigger: to mark it is to delete it."""
+
+    timer: Timer
+    trigger: Trigger
+
+
 class Load(NamedTuple):
     """Fold the session from the store. Answer: `loaded(state)`."""
 
@@ -76,6 +84,14 @@ class Find(NamedTuple):
     """Whether the store knows a turn that the state has forgotten. Answer: `found(turn, known)`."""
 
     turn: str
+
+
+class Arm(NamedTuple):
+    """Insert the timer that an entry needs, before it. Answer: `armed()`."""
+
+    turn: str
+    call: str
+    due_ms: int
 
 
 class Append(NamedTuple):
@@ -141,6 +157,21 @@ class Republish(NamedTuple):
     to: frozenset[str | None]
 
 
+class Request(NamedTuple):
+    """Publish what asks the user for a decision on `call` of `turn`, verbatim. Later: `requested(call)`."""
+
+    turn: str
+    call: str
+    frame: str
+    to: frozenset[str | None]
+
+
+class Decided(NamedTuple):
+    """Tell whoever watches that somebody decided."""
+
+    note: ControlNote
+
+
 class Reply(NamedTuple):
     """Publish the ack of a control op. Later: `replied(trigger)`."""
 
@@ -167,6 +198,7 @@ Effect = (
     | Look
     | Prove
     | Find
+    | Arm
     | Append
     | Wipe
     | Start
@@ -178,6 +210,8 @@ Effect = (
     | FreeSlot
     | Publish
     | Republish
+    | Request
+    | Decided
     | Reply
     | Acknowledge
     | Refuse

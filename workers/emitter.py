@@ -140,6 +140,11 @@ class Emitter:
         self._seq += 1
         return seq
 
+    def announced_seq(self) -> int:
+        """The same of a frame that is not the terminal one: `started` goes before it."""
+        self.announce()
+        return self.next_seq()
+
     def close(self) -> None:
         """Nothing is sent any more; waiting text is dropped."""
         self._drop_pending()

@@ -148,8 +148,8 @@ def _receipt(key: str, state: State, turn: OpenTurn, result: Result, now_ms: int
     )
 
 
-def settle_failed(key: str, mail: Mail, code: Code, text: str, *, now_ms: int) -> Settle:
-    """The SETTLE of a turn that may not run."""
+def settle_failed(key: str, mail: Mail, code: Code, text: str, *, now_ms: int, known: bool = False) -> Settle:
+    """The SETTLE of a turn that may not run. `known`: it was parked."""
     tenant, session = split_key(key)
     frame = Failed(
         session=session,
@@ -169,11 +169,14 @@ def settle_failed(key: str, mail: Mail, code: Code, text: str, *, now_ms: int) -
         outcome="failed",
         digest=mail.digest,
         offset=mail.record.position.offset,
+        known=known,
         frames=(terminal(frame),),
     )
 
 
-def settle_cancelled(key: str, mail: Mail, by: CancelledBy, *, now_ms: int, op: str | None) -> Settle:
+def settle_cancelled(
+    key: str, mail: Mail, by: CancelledBy, *, now_ms: int, op: str | None, known: bool = False
+) -> Settle:
     """The SETTLE of a turn that was cancelled while it waited."""
     return Settle(
         at_ms=now_ms,
@@ -183,6 +186,7 @@ def settle_cancelled(key: str, mail: Mail, by: CancelledBy, *, now_ms: int, op: 
         digest=mail.digest,
         offset=mail.record.position.offset,
         op=op,
+        known=known,
         frames=(_cancelled(key, mail.id, by, now_ms),),
     )
 

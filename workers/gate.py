@@ -44,8 +44,10 @@ class Gate:
         mail = session.mail[0] if session.mail else None
         if state is None:
             return False
-        if state.open is not None and session.running is None:
+        if state.open is not None and session.running is None and state.open.awaits is None:
             agent, deadline_ms = None, state.open.deadline_ms
+        elif state.parked:
+            agent, deadline_ms = None, state.parked[0].deadline_ms
         elif mail is not None:
             agent, deadline_ms = mail.record.turn.agent, mail.deadline_ms
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from journal.state import State
 from schemas.codes import Code
-from schemas.entries import Intent, Step
+from schemas.entries import Intent, Step, Suspend
 from schemas.frames import Ack, AckState, CancelledBy
 from schemas.ids import split_key
 from workers.effects import (
@@ -22,12 +22,12 @@ from workers.effects import (
     Reply,
     Republish,
     Trigger,
+    Wake,
 )
 from workers.letters import Fault
 from workers.result import Result
 
 AHEAD_LIMIT = 256
-OWN_PARTITION: frozenset[str | None] = frozenset((None,))
 
 
 class Terms(NamedTuple):
@@ -57,7 +57,9 @@ class Holdings:
 
     __slots__ = (
         "_acked",
+        "_armed",
         "_cancels",
+        "_chains",
         "_closers",
         "_found",
         "_fresh",
@@ -72,6 +74,8 @@ class Holdings:
         "_publishing",
         "_refusals",
         "_repeats",
+        "_requested",
+        "_requesting",
         "_result",
         "_rules",
         "_sealed",
@@ -80,6 +84,7 @@ class Holdings:
         "_steps",
         "_stopping",
         "_swept",
+        "_wakes",
         "_wants",
         "_watchers",
         "asked",
@@ -108,7 +113,7 @@ class Holdings:
         self._repeats: set[str] = set()
         self._acked: dict[str, None] = {}
         self.running: str | None = None
-        self._steps: deque[Step | Intent] = deque()
+        self._steps: deque[Step | Intent | Suspend] = deque()
         self._result: Result | None = None
         self._stopping: CancelledBy | None = None
         self._cancels: list[Op] = []
@@ -121,6 +126,11 @@ class Holdings:
         self._indexed: str | None = None
         self._joins: deque[Mail] = deque()
         self._sealed = False
+        self._wakes: deque[Wake] = deque()
+        self._chains: list[tuple[Trigger, set[str], Wake | None]] = []
+        self._armed: tuple[str, str] | None = None
+        self._requesting: str | None = None
+        self._requested: str | None = None
 
     @property
     def waiting(self) -> int:
@@ -142,20 +152,31 @@ class Holdings:
             or self.inbox
             or self._held
             or self._ops
+            or self._wakes
+            or self._chains
             or self._closers
             or self._publishing
             or self._settles
             or self._refusals
-            or (self.state is not None and self.state.open is not None)
+            or (self.state is not None and not self._held_by_journal(self.state))
         )
 
+    def _held_by_journal(self, state: State) -> bool:
+        """Whether nothing is to be done before a trigger comes: no turn is open, or one that awaits a decision for
+        which its user was asked."""
+        if state.open is None:
+            return not state.parked
+        return state.open.awaits is not None and state.open.awaits.call == self._requested
+
     def destinations(self, turn: str) -> frozenset[str | None]:
-        """Where frames of `turn` go: to whoever asked for it and whoever watches; None: the session's own partition."""
+        """Where frames of `turn` go: to whoever asked for it and whoever watches; None: to whoever the journal says, or
+        else the session's own partition."""
         to: set[str | None] = {trigger.reply_to for trigger in self._held.get(turn, ())}
-        if not to and self.state is not None and self.state.open is not None and self.state.open.turn == turn:
-            to.add(self.state.open.reply_to)
+        if not to:
+            now = self.state.open if self.state is not None else None
+            to.add(now.reply_to if now is not None and now.turn == turn else None)
         to.update(self._watchers)
-        return frozenset(to) if to else frozenset((None,))
+        return frozenset(to)
 
     def held(self, turn: str) -> list[Trigger]:
         """The triggers that are acknowledged with `turn`."""
@@ -181,22 +202,34 @@ class Holdings:
         else:
             held.append(trigger)
 
-    def _publish(self, turn: str, frame: str, out: list[Effect], fault: Fault | None = None) -> None:
+    def _publish(
+        self, turn: str, frame: str, out: list[Effect], fault: Fault | None = None, asker: str | None = None
+    ) -> None:
+        """`asker`: where it goes if none of its records is here."""
         held = self._held.get(turn, ())
-        to = frozenset([trigger.reply_to for trigger in held]) if held else OWN_PARTITION
+        to = frozenset([trigger.reply_to for trigger in held] if held else [asker])
         if self._watchers:
-            to = to.union(self._watchers) if held else frozenset(self._watchers)
+            to = to.union(self._watchers) if held or asker else frozenset(self._watchers)
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
         out.append(Publish(turn, frame, to, fault))
 
     def _republish_unseen(self, state: State, out: list[Effect]) -> None:
         """Every terminal frame that nobody is known to have seen acknowledged."""
         for ended in state.over:
-            unseen = ended.turn not in self._acked and ended.offset >= self.floor
+            unseen = ended.turn not in self._acked and (ended.held or ended.offset >= self.floor)
             if unseen and ended.turn not in self._publishing:
                 self._republish(ended.turn, out)
 
     def _republish(self, turn: str, out: list[Effect], to: frozenset[str | None] | None = None) -> None:
+        """Those before it go first whose records were marked before they were over: nobody brings them again."""
+        for ended in self.state.over if self.state is not None else ():
+            if ended.turn == turn:
+                break
+            if ended.held and ended.turn not in self._acked and ended.turn not in self._publishing:
+                self._republish_one(ended.turn, out, None)
+        self._republish_one(turn, out, to)
+
+    def _republish_one(self, turn: str, out: list[Effect], to: frozenset[str | None] | None) -> None:
         self._publishing[turn] = self._publishing.get(turn, 0) + 1
         self._repeats.add(turn)
         out.append(Republish(turn, to or self.destinations(turn)))
@@ -228,6 +261,35 @@ class Holdings:
             self._answer(op, "too_late", turn, out, now_ms)
         self._republish(turn, out)
 
+    def _chain(self, trigger: Trigger, state: State, *turns: str, wake: Wake | None = None) -> None:
+        """Hold a trigger until `turns`, and all that is open, parked or not yet published, are over and acknowledged,
+        or held by the journal again with a timer of their own. `wake`: what the trigger is of, where it is a timer."""
+        left = {*turns, *self._publishing, *(parked.turn for parked in state.parked)}
+        if state.open is not None:
+            left.update((state.open.turn, *_joined_turns(state)))
+        trigger.waits += 1
+        self._chains.append((trigger, left, wake))
+
+    def _unchain(self, turns: Iterable[str], out: list[Effect]) -> None:
+        """These are over and acknowledged, or held by the journal."""
+        if not self._chains:
+            return
+        for _, left, _ in self._chains:
+            left.difference_update(turns)
+        done = [trigger for trigger, left, _ in self._chains if not left]
+        self._chains = [chain for chain in self._chains if chain[1]]
+        for trigger in done:
+            self._release(trigger, out)
+
+    def _wake_again(self, turn: str, call: str) -> None:
+        """The turn awaits a decision on `call`, and its timer is here, found due while it did not: it is the one that
+        brings the turn back, so it is due for it now."""
+        for trigger, _, wake in [*self._chains]:
+            if wake is not None and (wake.timer.turn, wake.timer.call) == (turn, call):
+                self._chains = [chain for chain in self._chains if chain[0] is not trigger]
+                trigger.waits -= 1
+                self._wakes.append(wake)
+
     def _release(self, trigger: Trigger, out: list[Effect]) -> None:
         trigger.waits -= 1
         if trigger.waits <= 0:
@@ -237,3 +299,8 @@ class Holdings:
         asked, self.asked = self.asked, None
         assert isinstance(asked, Append)
         return asked
+
+
+def _joined_turns(state: State) -> list[str]:
+    """Turns that steer the open one."""
+    return [note.turn for note in state.open.joined if note.input is not None] if state.open is not None else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from journal.state import OpenTurn
-from schemas.entries import Intent, Step
+from schemas.entries import Intent, Step, Suspend
 from schemas.history import HistoryItem
 from schemas.profile import Profile
 from workers.agent import MAX_REPLY_BYTES, Agent, SessionInfo
@@ -27,8 +27,9 @@ class TurnLink(Protocol):
     An implementation must not undo or repeat an append because its waiter was cancelled: the entry may be durable.
     """
 
-    async def append(self, entry: Step | Intent) -> None:
-        """Returns once the entry is durable. Raises TurnLost when the session was lost."""
+    async def append(self, entry: Step | Intent | Suspend) -> None:
+        """Returns once the entry is durable. Raises TurnLost when the session was lost, and for every SUSPEND: the turn
+        goes on in another attempt."""
 
     def at_boundary(self) -> None:
         """No step is in progress, the last one is durable. The turn may be over when this returns."""

@@ -14,7 +14,7 @@ from schemas.codec import Headers, encode_turn
 from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
 from schemas.entries import Position
-from schemas.turn import Turn, TurnInput
+from schemas.turn import TurnInput, turn_of
 
 
 class Fault(NamedTuple):
@@ -62,8 +62,8 @@ def letter_of(fault: Fault, record: Record | None, *, tenant: str, agent: str | 
     ).headers()
     if record is not None:
         return Letter(record.value, [*head, *record.headers])
-    rebuilt = Turn(
-        **dict(fault.given),
+    rebuilt = turn_of(
+        fault.given,
         turn=fault.turn,
         tenant=tenant,
         user=fault.user,

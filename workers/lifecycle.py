@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from journal.state import State
+from journal.state import OpenTurn, State
 from schemas.codes import Code
-from schemas.entries import Claim, Finish, Open
+from schemas.entries import Claim, Finish, Open, Park, Suspend
 from schemas.errors import Refusal
 from schemas.frames import CancelledBy
 from workers import endings
+from workers.admission import PARKED_LIMIT, UNPUBLISHED_LIMIT
 from workers.commands import Commands
 from workers.effects import (
     Append,
     Effect,
     Mail,
     Prove,
+    Request,
     Start,
     WantSlot,
 )
 from workers.holdings import Terms
 from workers.letters import fault_of_open
+from workers.parked import park, parked_mail
 from workers.result import Result
+from workers.suspended import LATE
+
+UNPUBLISHED_PARKED_LIMIT = 40
 
 
 class Lifecycle(Commands):
@@ -28,8 +34,16 @@ class Lifecycle(Commands):
     __slots__ = ()
 
     def _begin(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> bool:
-        if self._wants:
-            return False  # looked at again when the slot is there
+        """The first turn that waits."""
+        if self._wants or len(self._publishing) >= UNPUBLISHED_LIMIT:
+            return False  # looked at again when the slot is there, or when frames are out
+        terms = self._fate(mail, state, out, now_ms)
+        if isinstance(terms, bool):
+            return terms
+        return self._run(self._claim(mail, state, terms, now_ms), state, out)
+
+    def _fate(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> Terms | bool:
+        """What the head of the mailbox runs under, or, where it does not run, whether another decision can follow."""
         if state.ended(mail.id) is not None:
             self.mail.popleft()
             self._republish(mail.id, out)
@@ -43,15 +57,76 @@ class Lifecycle(Commands):
             terms = self._terms(mail, state)
         except Refusal as refusal:
             return self._reject(mail, refusal.code, refusal.text, out)
-        if state.opened is not None and terms.idle_ms <= now_ms - state.last_ms:
+        if state.opened is not None and state.open is None and terms.idle_ms <= now_ms - state.last_ms:
             return self._close("expire", None, state, out, now_ms)
-        if self._settled_instead(mail, terms, state, now_ms):
-            return True
+        return True if self._settled_instead(mail, terms, state, now_ms) else terms
+
+    def _run(self, entry: Claim, state: State, out: list[Effect]) -> bool:
+        """A turn that may run is claimed as soon as there is a slot for it."""
         if not self._slot:
             self._wants = True
             out.append(WantSlot())
             return False
-        return self._ask(Append(state.version + 1, self._claim(mail, state, terms, now_ms)), out)
+        return self._ask(Append(state.version + 1, entry), out)
+
+    def _begin_parked(self, parked: Park, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The first turn that is parked: its record was marked long ago, so it is settled where it cannot run."""
+        if self._wants or len(self._publishing) >= UNPUBLISHED_PARKED_LIMIT:
+            return False
+        mail = parked_mail(self.key, parked)
+        try:
+            self._rules.terms(state.opened.agent if state.opened is not None else None)
+        except Refusal as refusal:
+            self._settles.append((mail, refusal.code, refusal.text, None))
+            return True
+        if parked.deadline_ms <= now_ms:
+            self._settles.append((mail, Code.DEADLINE_EXCEEDED, LATE, None))
+            return True
+        return self._run(self._claim(mail, state, None, now_ms, parked=True), state, out)
+
+    def _wait_for_decision(self, turn: OpenTurn, asked: Suspend, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The open turn is suspended: its user is asked, what is here of it needs no trigger, what waits is parked."""
+        if self._chains:
+            self._wake_again(turn.turn, asked.call)
+            if self._wakes:
+                return True
+        if self._requested == asked.call:
+            self._let_go(state, out)
+        elif self._requesting != asked.call:
+            self._requesting = asked.call
+            out.append(Request(turn.turn, asked.call, asked.frames[0], self.destinations(turn.turn)))
+        if self.mail:
+            return self._park_next(self.mail[0], state, out, now_ms)
+        self._give_slot_back(out)
+        return False
+
+    def _let_go(self, state: State, out: list[Effect]) -> None:
+        """The journal holds these turns, and their user was asked: nothing of theirs needs to come again."""
+        turn = state.open
+        assert turn is not None
+        turns = [turn.turn, *(note.turn for note in turn.joined), *(parked.turn for parked in state.parked)]
+        for held in turns:
+            for trigger in self._held.pop(held, ()):
+                self._release(trigger, out)
+        self._unchain(turns, out)
+
+    def _park_next(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The PARK of the next waiting turn, after its timer."""
+        fate = self._fate(mail, state, out, now_ms)
+        if isinstance(fate, bool):
+            return fate
+        if len(state.parked) >= PARKED_LIMIT:
+            self.mail.popleft()
+            text = f"{PARKED_LIMIT} turns wait behind one that awaits a decision"
+            self._settles.append((mail, Code.BUSY, text, None))
+            return True
+        if self._arm_first(mail.id, "", mail.deadline_ms, out):
+            return False
+        return self._ask(Append(state.version + 1, park(mail, now_ms)), out)
+
+    def _after_park(self, entry: Park) -> None:
+        if self.mail and self.mail[0].id == entry.turn:
+            self.mail.popleft()
 
     def _terms(self, mail: Mail, state: State) -> Terms:
         asked = mail.record.turn.agent
@@ -70,7 +145,7 @@ class Lifecycle(Commands):
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
             verdict = "user"
         elif mail.deadline_ms <= now_ms:
-            verdict, text = Code.DEADLINE_EXCEEDED, "the deadline passed while the turn waited"
+            verdict, text = Code.DEADLINE_EXCEEDED, LATE
         elif not terms.fresh_when_expired and state.opened is None and self._expired(state):
             verdict, text = Code.SESSION_EXPIRED, "the session expired; open it anew or use another id"
         if verdict is None:
@@ -82,8 +157,8 @@ class Lifecycle(Commands):
     def _expired(self, state: State) -> bool:
         return state.closed is not None and state.closed.reason == "expire"
 
-    def _claim(self, mail: Mail, state: State, terms: Terms | None, now_ms: int) -> Claim:
-        """`terms`: only where the session is to be opened."""
+    def _claim(self, mail: Mail, state: State, terms: Terms | None, now_ms: int, *, parked: bool = False) -> Claim:
+        """`terms`: only where the session is to be opened. `parked`: its PARK introduced the turn."""
         record = mail.record
         turn = record.turn
         opens = None
@@ -108,7 +183,7 @@ class Lifecycle(Commands):
             deadline_ms=mail.deadline_ms,
             reply_to=record.reply_to,
             traceparent=record.traceparent,
-            input=turn,
+            input=None if parked else turn,
             opens=opens,
         )
 
@@ -117,7 +192,8 @@ class Lifecycle(Commands):
         turn = state.open
         assert turn is not None
         tries = 1 if turn.progress else turn.tries + 1
-        over = now_ms >= turn.deadline_ms or tries > self._rules.tries
+        deadline_ms = _deadline_of(turn, now_ms)
+        over = now_ms >= deadline_ms or tries > self._rules.tries
         if not over and not self._slot:
             if not self._wants:
                 self._wants = True
@@ -137,7 +213,7 @@ class Lifecycle(Commands):
             user=turn.user,
             position=turn.position,
             digest=turn.digest,
-            deadline_ms=turn.deadline_ms,
+            deadline_ms=deadline_ms,
             reply_to=reply_to or turn.reply_to,
         )
         return self._ask(Append(state.version + 1, entry), out)
@@ -162,7 +238,9 @@ class Lifecycle(Commands):
         """The CLAIM of the next waiting turn, where nothing about it needs a second look."""
         if not (self._merge and self._slot and self.mail) or self._ops or self._settles or state.ahead:
             return None
-        if self._repeats or (state.open is not None and state.open.joined):
+        if self._repeats or state.parked or (state.open is not None and state.open.joined):
+            return None
+        if len(self._publishing) >= UNPUBLISHED_LIMIT:
             return None
         mail = self.mail[0]
         turn = mail.record.turn
@@ -186,18 +264,29 @@ class Lifecycle(Commands):
         self._stopping, self._sealed = None, False
         out.append(Start())
 
-    def _after_finish(self, entry: Finish, out: list[Effect], now_ms: int) -> None:
+    def _after_finish(self, entry: Finish, was: OpenTurn | None, out: list[Effect], now_ms: int) -> None:
+        """`was`: the turn before it."""
         self.running, self._result, self._stopping = None, None, None
         self._joins.clear()
-        self._publish(entry.turn, entry.frames[0], out, self._gave_up)
-        for turn, frame in zip(entry.joined, entry.frames[1:], strict=True):
-            self._publish(turn, frame, out)
+        self._publish(entry.turn, entry.frames[0], out, self._gave_up, was.reply_to if was is not None else None)
+        if entry.joined:
+            askers = {note.turn: note.reply_to for note in was.joined} if was is not None else {}
+            for turn, frame in zip(entry.joined, entry.frames[1:], strict=True):
+                self._publish(turn, frame, out, None, askers.get(turn))
         self._gave_up = None
         for op in self._cancels:
             self._answer(op, "applied" if entry.outcome == "cancelled" else "too_late", entry.turn, out, now_ms)
+            if was is not None and was.held and self.state is not None:
+                self._chain(op.trigger, self.state)
         self._cancels.clear()
         self._watchers.clear()
         if entry.claim is not None:
             self._after_claim(entry.claim, out)
         else:
             self._give_slot_back(out)
+
+
+def _deadline_of(turn: OpenTurn, now_ms: int) -> int:
+    """While a turn is suspended its deadline stands still."""
+    suspended = turn.suspended
+    return turn.deadline_ms if suspended is None else turn.deadline_ms - suspended.at_ms + now_ms

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from journal.port import Timer
 from workers import effects as fx
 from workers.backlog import Backlog
 from workers.partition import Partition
@@ -43,6 +44,11 @@ class Mailbox(Runs):
         if self._backlog is not None and self._concerned(self._backlog, op):
             self._take_in()
         self._tell(self.session.commanded(op, self._system.clock_ms()))
+
+    def wake(self, timer: Timer, trigger: fx.Trigger) -> None:
+        """A timer is due."""
+        if not self.dead:
+            self._tell(self.session.woken(timer, trigger, self._system.clock_ms()))
 
     def forget_backlog(self) -> None:
         """Its records come again, or go to somebody else."""

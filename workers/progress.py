@@ -6,17 +6,18 @@ numbered in the order in which they begin, so that a replay meets them under the
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import JsonValue
 
 from journal.state import steer_item
 from schemas.codes import Code
-from schemas.entries import ControlNote, Intent, Step, StepError
+from schemas.entries import ControlNote, Intent, Step, StepError, Suspend
 from schemas.errors import TerminalError
-from schemas.frames import StepDone, Usage
+from schemas.frames import ApprovalRequested, StepDone, Usage, encode
 from schemas.history import HistoryItem
 from workers.answer import Answer
 from workers.canonical import MAX_TURN_BYTES, weight
@@ -24,6 +25,7 @@ from workers.job import Job, TurnLost
 from workers.remains import close_calls, restore
 
 T = TypeVar("T")
+APPROVAL = "approval"  # the kind of a step that asks for a decision
 
 
 class Progress:
@@ -32,7 +34,9 @@ class Progress:
 
     __slots__ = (
         "_answer",
+        "_asked",
         "_bytes",
+        "_calm",
         "_doing",
         "_held",
         "_intents",
@@ -76,6 +80,8 @@ class Progress:
         self._taken: list[str] = []
         self._steers: dict[int, tuple[str, ...]] = {}
         self._intents = {intent.step: intent for intent in turn.intents}
+        self._asked = {asked.step: asked for asked in turn.asked}
+        self._calm: asyncio.Event | None = None
         self._bytes = 0
         if turn.attempt > 1:
             self._resume(turn.steps)
@@ -117,6 +123,8 @@ class Progress:
             self._doing -= 1
         if self._doing == 0:
             self.job.link.at_boundary()
+            if self._calm is not None:
+                self._calm.set()
             if self.closed:
                 raise TurnLost("this turn goes on with another worker")
         return done
@@ -144,6 +152,8 @@ class Progress:
             self.count(held.usage)
         elif self._intents and (intent := self._intents.get(step)) is not None:
             self._compare(intent, kind, name, digest)
+        elif self._asked and (asked := self._asked.get(step)) is not None:
+            self._compare(asked, kind, name, digest)
         return step, held
 
     @property
@@ -158,7 +168,7 @@ class Progress:
     def hear(self) -> tuple[ControlNote, ...]:
         """What the user said and the agent has not heard; where the next step is held, what it had heard before that.
         The next step makes it known that it was heard."""
-        held = self._held.get(self._next) or self._intents.get(self._next)
+        held = self._held.get(self._next) or self._intents.get(self._next) or self._asked.get(self._next)
         ops = tuple(self._unheard) if held is None else held.steers
         heard = tuple(self._unheard.pop(op) for op in ops if op in self._unheard)
         self._taken.extend(note.op for note in heard)
@@ -179,6 +189,31 @@ class Progress:
         Raises TurnLost."""
         self._intents[intent.step] = intent
         await self._durable(intent)
+
+    async def suspend(self, step: int, name: str, digest: str, asked: ApprovalRequested) -> NoReturn:
+        """Wait for a decision in another attempt, which begins when there is one; this one ends here, once no other
+        step is in progress. `asked`: without its number. Raises TurnLost."""
+        while self._doing:
+            self._calm = asyncio.Event()
+            await self._calm.wait()
+        self.check_open()
+        asked = asked.model_copy(update={"seq": self.job.emitter.announced_seq()})
+        turn = self.job.turn
+        entry = Suspend(
+            at_ms=asked.at_ms,
+            turn=turn.turn,
+            attempt=turn.attempt,
+            call=asked.call,
+            deadline_ms=asked.expires_ms,
+            step=step,
+            name=name,
+            digest=digest,
+            text=self.answer.take(),
+            steers=self._steers.pop(step, ()),
+            frames=(encode(asked).decode(),),
+        )
+        await self._durable(entry)
+        raise TurnLost("this turn goes on when there is a decision")
 
     def replayed(self, step: int) -> None:
         """What the journal holds of `step` is taken over, its text with it."""
@@ -269,7 +304,7 @@ class Progress:
         self._bytes = sum(weight(step.result) for step in steps)
         self.answer.resume("".join(step.text for step in steps), max(self._held, default=-1))
 
-    async def _durable(self, entry: Step | Intent) -> None:
+    async def _durable(self, entry: Step | Intent | Suspend) -> None:
         self.check_open()
         try:
             await self.job.link.append(entry)
@@ -277,7 +312,7 @@ class Progress:
             self.lost = True
             raise
 
-    def _compare(self, held: Step | Intent, kind: str, name: str, digest: str) -> None:
+    def _compare(self, held: Step | Intent | Suspend, kind: str, name: str, digest: str) -> None:
         if (_kind_of(held), held.name) != (kind, name):
             what = f"{_held_as(held)}, the agent now asks for {kind} {name!r}"
         elif held.digest != digest:
@@ -291,12 +326,12 @@ class Progress:
         raise self.fault
 
 
-def _kind_of(held: Step | Intent) -> str:
-    return held.kind if isinstance(held, Step) else "tool"
+def _kind_of(held: Step | Intent | Suspend) -> str:
+    return held.kind if isinstance(held, Step) else "tool" if isinstance(held, Intent) else APPROVAL
 
 
-def _held_as(held: Step | Intent) -> str:
-    what = "" if isinstance(held, Step) else "the intent of "
+def _held_as(held: Step | Intent | Suspend) -> str:
+    what = "the intent of " if isinstance(held, Intent) else ""
     return f"the journal holds {what}{_kind_of(held)} {held.name!r}"
 
 

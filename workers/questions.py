@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.port import Acked
 from journal.loader import Loaded, read_on
-from journal.port import StoreUnavailable
+from journal.port import StoreUnavailable, Timer
 from journal.state import State
 from journal.sweeping import bury_first, too_old
 from journal.turns import Ended, terminal_of, turn_view
@@ -20,7 +20,6 @@ from schemas.ids import split_key
 from workers import effects as fx
 from workers.agent import Agent, AgentSpec
 from workers.archive import Archive
-from workers.holdings import OWN_PARTITION
 from workers.letters import Fault, fault_of_view, letter_of, record_of
 from workers.outbox import Countdown
 from workers.partition import TURNS, Partition
@@ -100,6 +99,15 @@ class Questions:
         if not self.dead:
             self._tell(self.session.found(turn, version is not None, self._system.clock_ms()))
 
+    def _arm(self, order: fx.Arm) -> None:
+        self._system.spawn(self._armed(order), f"arm {self.key}")
+
+    async def _armed(self, order: fx.Arm) -> None:
+        timer = Timer(self.key, order.turn, order.call, order.due_ms, self.partition.number)
+        await self._patiently(lambda: self._system.store.timers.arm([timer]))
+        if not self.dead:
+            self._tell(self.session.armed(self._system.clock_ms()))
+
     def _prove(self, _: fx.Prove) -> None:
         self._system.spawn(self._proved(), f"prove {self.key}")
 
@@ -147,7 +155,7 @@ class Questions:
         if ended is None or ended.frame is None:
             self._published(order.turn)
         else:
-            to = frozenset((ended.reply_to,)) if order.to == OWN_PARTITION else order.to
+            to = frozenset(ended.reply_to if place is None else place for place in order.to)
             self._terminal(ended.frame, to, fault, lambda error: self._published(order.turn, error))
 
     async def _fault_of(self, turn: str, ended: Ended | None) -> Fault | None:

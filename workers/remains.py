@@ -18,7 +18,11 @@ def of_turn(turn: OpenTurn, at_ms: int) -> tuple[str, tuple[HistoryItem, ...]]:
     answer.resume("".join(step.text for step in turn.steps), -1)
     restore(answer, turn.steps, {note.op: note for note in turn.joined}, turn.turn)
     close_calls(answer, turn.intents)
-    return answer.keep(), answer.items(at_ms, partial=True)
+    kept = answer.keep()
+    if turn.suspended is not None and turn.suspended.text:
+        answer.put(turn.suspended.text)
+        kept = answer.text
+    return kept, answer.items(at_ms, partial=True)
 
 
 def restore(answer: Answer, steps: Sequence[Step], notes: Mapping[str, ControlNote], turn: str) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
 
 from journal.port import Verdict
 from journal.rows import row_of
 from journal.state import State
 from schemas.codes import Code
-from schemas.entries import Intent, Open, Step
+from schemas.entries import Intent, Open, Step, Suspend
 from schemas.errors import Refusal
-from schemas.frames import Joined, encode
+from schemas.frames import ApprovalDecided, Joined, encode
 from schemas.ids import split_key
 from workers import effects as fx
 from workers.agent import Agent, SessionInfo
@@ -62,9 +64,9 @@ class Runs(Questions):
             return False
         return self.session.running is None and turn.deadline_ms > self._system.clock_ms()
 
-    async def append(self, entry: Step | Intent) -> None:
+    async def append(self, entry: Step | Intent | Suspend) -> None:
         """TurnLink: returns once the entry is durable. Raises TurnLost: also where another attempt, or another turn, is
-        the open one, for an entry of this one would make the session unreadable."""
+        the open one, for an entry of this one would make the session unreadable; and once a SUSPEND is durable."""
         now = self.session.state.open if self.session.state is not None else None
         if self.dead or self.session.ending or now is None or (now.turn, now.attempt) != (entry.turn, entry.attempt):
             raise TurnLost
@@ -240,6 +242,27 @@ class Runs(Questions):
                 session=session, turn=note.turn, attempt=0, seq=1, at_ms=note.at_ms, tenant=tenant, into=running
             )
             self._system.outbox.frame(self.key, encode(frame), self.session.destinations(note.turn))
+
+    def _decided(self, order: fx.Decided) -> None:
+        """Whoever watches sees who decided, right behind what asked for it."""
+        note, turn = order.note, self._state().open
+        if turn is None or turn.suspended is None or note.call is None:
+            return
+        tenant, session = split_key(self.key)
+        asked: dict[str, Any] = from_json(turn.suspended.frames[0])
+        frame = ApprovalDecided(
+            tenant=tenant,
+            session=session,
+            turn=turn.turn,
+            attempt=turn.attempt,
+            seq=asked["seq"] + 1,
+            at_ms=note.at_ms,
+            call=note.call,
+            decision="allow" if note.kind == "approve" else "deny",
+            by=note.by or note.user,
+        )
+        self._system.metrics.count("decisions", frame.decision)
+        self._system.outbox.frame(self.key, encode(frame), self.session.destinations(turn.turn))
 
     def _show(self, _: fx.Show) -> None:
         if self._run is not None:

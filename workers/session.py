@@ -1,15 +1,27 @@
 """One session's decisions in the worker that owns it: what happened in, effects out. No I/O, no clock, no tasks.
 
 Every public method but the properties takes one fact and gives the effects that follow, in order. Facts that answer a
-question: `loaded looked proved found applied collided known wiped`. The rest come when they come.
+question: `loaded looked proved found armed applied collided known wiped`. The rest come when they come.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
 from journal.state import State, fold
-from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Intent, Open, Release, Settle, Step
+from schemas.entries import (
+    Claim,
+    Close,
+    ControlNote,
+    Entry,
+    Finish,
+    Intent,
+    Open,
+    Park,
+    Release,
+    Settle,
+    Step,
+    Suspend,
+)
+from workers import endings
 from workers.effects import (
     Abandon,
     Append,
@@ -18,16 +30,17 @@ from workers.effects import (
     Look,
     Mail,
     Op,
+    Prove,
     Steer,
     Trigger,
     Wipe,
 )
+from workers.elsewhere import Elsewhere
 from workers.holdings import AHEAD_LIMIT
-from workers.lifecycle import Lifecycle
 from workers.result import Result
 
 
-class Session(Lifecycle):
+class Session(Elsewhere):
     """See the module. Facts in, effects out; `Holdings` says what may be read from outside."""
 
     __slots__ = ()
@@ -76,8 +89,8 @@ class Session(Lifecycle):
         self._sealed = not self.joining
         return self._sealed
 
-    def step(self, step: Step | Intent, now_ms: int) -> list[Effect]:
-        """The running agent made a step, or is about to; it waits for the APPLIED of its Append."""
+    def step(self, step: Step | Intent | Suspend, now_ms: int) -> list[Effect]:
+        """The running agent made a step, is about to, or needs a decision; it waits for the APPLIED of its Append."""
         self._steps.append(step)
         return self._advance([], now_ms)
 
@@ -101,6 +114,7 @@ class Session(Lifecycle):
             self._acked.pop(next(iter(self._acked)))
         for trigger in self._held.pop(turn, ()):
             self._release(trigger, out)
+        self._unchain((turn,), out)
         return self._advance(out, now_ms)
 
     def replied(self, trigger: Trigger, now_ms: int) -> list[Effect]:
@@ -156,10 +170,11 @@ class Session(Lifecycle):
         """Answers `Append`: the entry is in the journal."""
         asked = self._take_append()
         assert self.state is not None
-        self.state = fold(self.state, asked.version, asked.entry)
+        was = self.state
+        self.state = fold(was, asked.version, asked.entry)
         self._proof = False
         out: list[Effect] = []
-        self._after(asked.entry, out, now_ms)
+        self._after(asked.entry, was, out, now_ms)
         return self._advance(out, now_ms)
 
     def collided(self, state: State, now_ms: int) -> list[Effect]:
@@ -198,7 +213,7 @@ class Session(Lifecycle):
         """One decision; whether another one can follow at once."""
         state = self.state
         if state is None:
-            return self._ask(Load(), out) if self.inbox or self._ops else False
+            return self._ask(Load(), out) if self.inbox or self._ops or self._wakes else False
         if not state.wiped and state.closed is not None:
             return self._ask(Wipe(state.closed.version), out)
         if self.inbox:
@@ -212,20 +227,39 @@ class Session(Lifecycle):
             return self._next_running(state, out, now_ms)
         if self._repeats:
             return False  # a frame that a dead owner left unpublished comes before anything later of the session
+        if state.open is not None and self._stopping is not None:
+            return self._end_open(state, out, now_ms) if self._all_shown(state, out) else False
         if self._settles:
             return self._settle_next(state, out, now_ms)
         if self._ops:
             return self._next_op(state, out, now_ms)
-        if state.open is not None:
-            return self._take_over(state, out, now_ms) if self._all_shown(state, out) else False
+        if self._wakes:
+            return self._wake(state, out, now_ms) if self._all_shown(state, out) else False
+        return self._next_turn(state, out, now_ms)
+
+    def _next_turn(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        """Nothing runs here: what is open, parked or waits, in this order."""
+        turn = state.open
+        if turn is not None:
+            if not self._all_shown(state, out):
+                return False
+            asked = turn.awaits
+            if asked is not None:
+                return self._wait_for_decision(turn, asked, state, out, now_ms)
+            return self._take_over(state, out, now_ms)
+        if state.parked:
+            return self._begin_parked(state.parked[0], state, out, now_ms) if self._all_shown(state, out) else False
         if self.mail:
-            return self._begin(self.mail[0], state, out, now_ms)
+            return self._begin(self.mail[0], state, out, now_ms) if self._held_shown(state, out) else False
         self._give_slot_back(out)
         return False
 
     def _next_running(self, state: State, out: list[Effect], now_ms: int) -> bool:
         if self._steps:
-            return self._ask(Append(state.version + 1, self._steps[0]), out)
+            step = self._steps[0]
+            if isinstance(step, Suspend) and self._arm_first(step.turn, step.call, step.deadline_ms, out):
+                return False
+            return self._ask(Append(state.version + 1, step), out)
         if self._result is not None:
             return self._finish(self._result, state, out, now_ms)
         if self._joins:
@@ -234,7 +268,15 @@ class Session(Lifecycle):
             return self._settle_next(state, out, now_ms)
         if self._ops:
             return self._next_op(state, out, now_ms)
-        return False
+        return self._wake(state, out, now_ms) if self._wakes else False
+
+    def _end_open(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        """A turn that came with a policy ends the open one, which runs nowhere here."""
+        if not self._proof:
+            return self._ask(Prove(), out)
+        result = Result(outcome="cancelled", by=self._stopping, unrun=True)
+        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None)
+        return self._ask(Append(state.version + 1, entry), out)
 
     def _next_op(self, state: State, out: list[Effect], now_ms: int) -> bool:
         return self._obey(self._ops[0], state, out, now_ms) if self._all_shown(state, out) else False
@@ -247,17 +289,28 @@ class Session(Lifecycle):
             self._republish_unseen(state, out)
         return not self._repeats
 
-    def _after(self, entry: Entry, out: list[Effect], now_ms: int) -> None:
+    def _held_shown(self, state: State, out: list[Effect]) -> bool:
+        """The same before a turn begins, whose own frames come with its record: only where turns are over whose records
+        were marked before, for the journal held them."""
+        if self._swept or not any(ended.held for ended in state.ended_turns.values()):
+            return True
+        return self._all_shown(state, out)
+
+    def _after(self, entry: Entry, was: State, out: list[Effect], now_ms: int) -> None:
         if isinstance(entry, Finish):
-            self._after_finish(entry, out, now_ms)
+            self._after_finish(entry, was.open, out, now_ms)
         elif isinstance(entry, Claim):
             self._after_claim(entry, out)
-        elif isinstance(entry, Step | Intent):
+        elif isinstance(entry, Step | Intent | Suspend):
             if self._steps:
                 self._steps.popleft()
+            if isinstance(entry, Suspend):
+                self._after_suspend(out)
+        elif isinstance(entry, Park):
+            self._after_park(entry)
         elif isinstance(entry, Settle):
-            op = self._settles.popleft()[3]
-            self._publish(entry.turn, entry.frames[0], out)
+            mail, _, _, op = self._settles.popleft()
+            self._publish(entry.turn, entry.frames[0], out, None, mail.record.reply_to)
             if op is not None:
                 self._answer(op, "applied", entry.turn, out, now_ms)
         elif isinstance(entry, Open):
@@ -265,9 +318,13 @@ class Session(Lifecycle):
         elif isinstance(entry, ControlNote):
             self._after_note(entry, out, now_ms)
         elif isinstance(entry, Close):
-            self._after_close(entry, out, now_ms)
+            self._after_close(entry, was, out, now_ms)
 
     def _after_note(self, entry: ControlNote, out: list[Effect], now_ms: int) -> None:
+        if entry.call is not None:
+            assert self.state is not None
+            self._after_decision(entry, self.state, out, now_ms)
+            return
         if entry.kind != "steer":
             self._reply(self._ops.popleft(), "held", entry.turn, out, now_ms)
             return
@@ -277,14 +334,15 @@ class Session(Lifecycle):
             self.mail.remove(self._joins.popleft())
         out.append(Steer(entry))
 
-    def _after_close(self, entry: Close, out: list[Effect], now_ms: int) -> None:
+    def _after_close(self, entry: Close, was: State, out: list[Effect], now_ms: int) -> None:
         if self.running is not None:
             out.append(Abandon())
         self.running, self._result, self._stopping = None, None, None
         self._steps.clear()
         self._give_slot_back(out)
+        askers = _askers(was) if entry.ended else {}
         for turn, frame in zip(entry.ended, entry.frames, strict=True):
-            self._publish(turn, frame, out)
+            self._publish(turn, frame, out, None, askers.get(turn))
         for op in self._cancels:  # of the turn that ran: the CLOSE cancelled it
             self._answer(op, "applied", entry.ended[0], out, now_ms)
         self._cancels.clear()
@@ -294,42 +352,11 @@ class Session(Lifecycle):
         if entry.op is not None and self._ops and self._ops[0].record.control.op == entry.op:
             self._closers.append(self._ops.popleft())
 
-    def _known_elsewhere(self, state: State, out: list[Effect], now_ms: int) -> None:
-        """Somebody else claimed or ended turns that wait here: they wait no more. What would have ended an open one
-        unrun is void, but for a cancel: that goes on as one of an open turn."""
-        now = state.open.turn if state.open is not None else None
-        over = {mail.id for mail in self.mail if mail.id in state.ended_turns or self._joined(mail.id, state)}
-        self.mail = deque(mail for mail in self.mail if mail.id != now and mail.id not in over)
-        self._joins.clear()
-        settles, self._settles = self._settles, deque()
-        for item in settles:
-            turn, op = item[0].id, item[3]
-            if turn == now:
-                self._ops.extendleft((op,) if op is not None else ())
-            elif turn not in state.ended_turns and self._joined(turn, state) is None:
-                self._settles.append(item)
-            elif op is not None:
-                self._answer(op, "too_late", turn, out, now_ms)
 
-    def _overtaken(self, state: State, out: list[Effect], now_ms: int) -> None:
-        """The journal went on without us: what runs here runs on only if it is still the open attempt."""
-        before = self.state.open if self.state is not None else None
-        self.state = state
-        self._swept = False
-        now = state.open
-        same = now is not None and before is not None and (now.turn, now.attempt) == (before.turn, before.attempt)
-        if self.running is not None and not (same and now is not None and now.turn == self.running):
-            out.append(Abandon())
-            self.running, self._result, self._stopping = None, None, None
-            self._steps.clear()
-            self._give_slot_back(out)
-        if self.running is None:
-            self._ops.extendleft(reversed(self._cancels))
-            self._cancels.clear()
-        self._known_elsewhere(state, out, now_ms)
-        waiting = {mail.id for mail in self.mail} | {item[0].id for item in self._settles}
-        gone = [turn for turn in self._held if turn not in waiting and turn not in self._publishing]
-        places = {turn: place for place, turn in enumerate(state.ended_turns)}
-        for turn in sorted(gone, key=lambda turn: places.get(turn, -1)):
-            if (now is None or now.turn != turn) and self._joined(turn, state) is None:
-                self._republish(turn, out)
+def _askers(state: State) -> dict[str, str | None]:
+    """For whom the turns that a CLOSE ends were published."""
+    askers: dict[str, str | None] = {parked.turn: parked.reply_to for parked in state.parked}
+    if state.open is not None:
+        askers[state.open.turn] = state.open.reply_to
+        askers.update((note.turn, note.reply_to) for note in state.open.joined)
+    return askers

@@ -10,6 +10,8 @@ from broker.port import Assignment, GroupConsumer, Publisher, Record
 from journal.port import Store, StoreUnavailable
 from schemas.limits import Limits
 from schemas.settings import SessionSettings, WorkerSettings
+from workers.alarms import LOOK_S as ALARMS_S
+from workers.alarms import Alarms
 from workers.drain import Drain
 from workers.intake import Intake
 from workers.memory import LOOK_S, MemoryBudget
@@ -41,6 +43,7 @@ class Worker:
         self.system = ActorSystem(
             parts, worker=name, settings=settings, sessions=sessions, fatal=self.failed, moved=self._moved
         )
+        self.alarms = Alarms(self.system)
         self.memory = MemoryBudget(self.system, settings.worker_memory_mib, self.failed)
         self._sweep = Sweep(parts.store, publisher, sessions, clock_ms=parts.clock_ms)
         self._intake: Intake | None = None
@@ -99,6 +102,7 @@ class Worker:
         self.system.spawn(self._every(_LIST_S, self._write_directory), "directory")
         self.system.spawn(self._every(_LOOK_S, self._look_around), "look around")
         self.system.spawn(self._every(LOOK_S, self.memory.look), "memory")
+        self.system.spawn(self._every(ALARMS_S, self.alarms.look), "alarms")
 
     async def drain(self) -> None:
         """End in order, within the grace period; see `Drain`."""

@@ -210,13 +210,17 @@ async def test_a_timer_is_armed_once_found_when_due_and_disarmed(store: Store) -
     await store.timers.arm([replace(one, due_ms=1), Timer("t/u", "a", "c1", 98)])
     await store.timers.arm([])
 
-    assert await store.timers.due(50, 9) == [other, one]
-    assert await store.timers.due(50, 1) == [other]
+    assert await store.timers.due(50, (0,), 9) == [other, one]
+    assert await store.timers.due(50, (0, 1), 1) == [other]
+
+    await store.timers.arm([Timer("t/v", "a", "c1", 1, partition=3)])
+    assert await store.timers.due(50, (0,), 9) == [other, one]  # not those of other partitions
+    assert await store.timers.due(50, (3, 0), 1) == [Timer("t/v", "a", "c1", 1, partition=3)]
 
     await store.timers.disarm(other)
     await store.timers.disarm(other)
     await store.timers.disarm(replace(one, due_ms=1))  # not the one that was found due
-    assert await store.timers.due(50, 9) == [one]
+    assert await store.timers.due(50, (0,), 9) == [one]
 
 
 def mark(letter: str, state: Literal["redriving", "discarded"], turn: str | None = None, at_ms: int = 1) -> LetterMark:

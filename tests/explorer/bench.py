@@ -8,7 +8,7 @@ from copy import copy as copied
 from typing import Any
 
 from journal.state import OpenTurn
-from schemas.entries import Step
+from schemas.entries import Step, Suspend
 from tests.explorer.scope import Record
 from tests.explorer.store import Store
 from workers import effects as fx
@@ -17,12 +17,15 @@ from workers.session import Session
 
 SLOTS = [name for base in Session.__mro__ for name in getattr(base, "__slots__", ())]
 PLAIN = (
+    "_armed",
     "_found",
     "_fresh",
     "_indexed",
     "_late",
     "_merge",
     "_proof",
+    "_requested",
+    "_requesting",
     "_sealed",
     "_slot",
     "_stopping",
@@ -31,19 +34,31 @@ PLAIN = (
     "floor",
     "running",
 )
-QUEUES = ("inbox", "mail", "_cancels", "_closers", "_joins", "_ops", "_refusals", "_settles", "_steps", "_result")
-APART = ("_acked", "_held", "_publishing", "_repeats", "asked", "state")
+QUEUES = (
+    "inbox",
+    "mail",
+    "_cancels",
+    "_closers",
+    "_joins",
+    "_ops",
+    "_refusals",
+    "_settles",
+    "_steps",
+    "_result",
+    "_wakes",
+)
+APART = ("_acked", "_chains", "_held", "_publishing", "_repeats", "asked", "state")
 IGNORED = ("_gave_up", "_rules", "_watchers", "key")  # the same everywhere, or seen by nobody here
 
 
 class Agent:
-    """The attempt that runs: `step`: how many steps it has; `waits`: for a step to be durable; `stop`: it was told to;
-    `unheard`: its user said something meanwhile; `sealed`: nothing joins any more."""
+    """The attempt that runs: `step`: how many steps it has; `asked`: decisions; `waits`: for a step to be durable;
+    `stop`: it was told to; `unheard`: its user said something meanwhile; `sealed`: nothing joins any more."""
 
-    __slots__ = ("attempt", "sealed", "step", "stop", "turn", "unheard", "waits")
+    __slots__ = ("asked", "attempt", "sealed", "step", "stop", "turn", "unheard", "waits")
 
     def __init__(self, now: OpenTurn) -> None:
-        self.turn, self.attempt, self.step = now.turn, now.attempt, len(now.steps)
+        self.turn, self.attempt, self.step, self.asked = now.turn, now.attempt, len(now.steps), len(now.asked)
         self.waits = self.sealed = False
         self.unheard = bool(now.joined)
         self.stop: str | None = None
@@ -78,8 +93,8 @@ class Bench:
                     known = triggers[id(value)] = fx.Trigger(change(value.record), value.reply_to, value.mark)
                     known.waits = value.waits
                 return known
-            if kind is fx.Op:
-                return fx.Op(value.record, copy(value.trigger))
+            if kind is fx.Op or kind is fx.Wake:
+                return kind(value[0], copy(value.trigger))
             if kind is dict:
                 return {key: copy(item) for key, item in value.items()}
             if kind in {tuple, list, set, deque}:
@@ -106,8 +121,12 @@ class Bench:
                 return value.record.position.offset
             if kind is fx.Op:
                 return (value.record.control.op, key(value.trigger))
+            if kind is fx.Wake:
+                return (value.timer, key(value.trigger))
             if kind is Step:
                 return (value.turn, value.attempt, value.step)
+            if kind is Suspend:
+                return (value.turn, value.attempt, value.call)
             if kind is Result:
                 return (value.outcome, value.text, value.by)
             return tuple(map(key, value)) if kind in {tuple, list, deque} else value
@@ -119,6 +138,7 @@ class Bench:
             _question(session.asked, store),
             tuple([key(getattr(session, name)) for name in QUEUES]),
             tuple([(turn, key(held)) for turn, held in sorted(session._held.items())]),
+            tuple([(key(trigger), tuple(sorted(left)), key(wake)) for trigger, left, wake in session._chains]),
             tuple(sorted(session._publishing.items())),
             tuple(sorted(session._repeats)),
             tuple(sorted(session._acked)),

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from journal.port import Timer
 from journal.state import FoldError
-from schemas.entries import Step
+from schemas.entries import Step, Suspend
 from tests.explorer.bench import Agent, Bench
-from tests.explorer.scope import NOW_MS, Record, Scope
+from tests.explorer.scope import NOW_MS, Record, Scope, call_of
 from tests.explorer.store import KEY, Broken, Store
 from workers import effects as fx
 from workers.result import Result
 from workers.session import Session
 
+TIMERS = 2
 NOTHING = 0  # the number of the bench without a session
 Fact = tuple[Any, ...]
 
@@ -78,7 +80,7 @@ class Driver:
         if before is None:
             bench = Bench(Session(KEY, self.scope.rules(int(worker[1])), floor=fact[-1]))
         elif fact[0] == "renewed":
-            bench = before.copied(lambda record: record._replace(stale=True))
+            bench = before.copied(lambda record: record._replace(stale=record.stream < TIMERS))
         else:
             bench = before.copied()
         out = _Out(worker)
@@ -118,6 +120,8 @@ class Driver:
                     bench.slot = ""
                 case fx.Publish(turn, frame, _):
                     self._send(bench, turn, frame, out)
+                case fx.Request(_, call, _, _):
+                    bench.outbox.append(("request", call))
                 case fx.Republish(turn, _):
                     bench.repeats.append(turn)
                 case fx.Reply(ack, trigger):
@@ -140,6 +144,29 @@ class Driver:
     def _control(self, bench: Bench, offset: int, floor: int) -> list[fx.Effect]:
         trigger = fx.Trigger(Record(1, offset, topic="agent.control"), None, lambda _: None)
         return bench.session.commanded(fx.Op(self.scope.control(offset), trigger), self._now_ms)
+
+    def _due(self, bench: Bench, number: int, floor: int) -> list[fx.Effect]:
+        turn, call = self.scope.timers[number]
+        trigger = fx.Trigger(Record(TIMERS, number, topic="timers"), None, lambda _: None)
+        return bench.session.woken(Timer(KEY, turn, call, self._now_ms), trigger, self._now_ms)
+
+    def _armed(self, bench: Bench) -> list[fx.Effect]:
+        return bench.session.armed(self._now_ms)
+
+    def _suspend(self, bench: Bench) -> list[fx.Effect]:
+        agent = bench.agent
+        assert agent is not None
+        call = call_of(agent.turn, agent.asked)
+        agent.waits, agent.unheard = True, False
+        asked = Suspend(
+            at_ms=self._now_ms,
+            turn=agent.turn,
+            attempt=agent.attempt,
+            call=call,
+            deadline_ms=self._now_ms,
+            frames=(f'{{"type":"approval_requested","turn":"{agent.turn}"}}',),
+        )
+        return bench.session.step(asked, self._now_ms)
 
     def _granted(self, bench: Bench) -> list[fx.Effect]:
         bench.slot = "held"
@@ -193,6 +220,8 @@ class Driver:
         kind, *rest = bench.outbox.pop(item)
         if kind == "frame":
             return bench.session.published(rest[0], self._now_ms)
+        if kind == "request":
+            return bench.session.requested(rest[0], self._now_ms)
         return bench.session.replied(rest[2], self._now_ms) if kind == "reply" else [fx.Acknowledge(rest[1])]
 
     def _loaded(self, bench: Bench, state: int) -> list[fx.Effect]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from journal.state import FoldError
 from tests.explorer import promises
 from tests.explorer.bench import Agent
-from tests.explorer.driver import NOTHING, Driver
+from tests.explorer.driver import NOTHING, TIMERS, Driver
 from tests.explorer.scope import FAULTS, LATER_MS, NOW_MS, Scope
 from tests.explorer.store import Broken, Journal, Store
 from tests.explorer.world import CONTROL, NOT_READ, TURNS, Late, Marks, Seat, World
@@ -21,6 +21,8 @@ SPENDS = frozenset((*FAULTS, "say"))
 
 def _next_of(agent: Agent, session: Session, scope: Scope) -> tuple[str, ...]:
     """What an agent does that waits for nothing: it ends once nothing can join its turn any more."""
+    if agent.asked < scope.asks.get(agent.turn, 0):
+        return ("suspend",)
     if agent.step < scope.steps:
         return ("step",)
     if agent.unheard:
@@ -69,8 +71,13 @@ class Moves:
             found.append(("poll", worker, CONTROL))
         elif self._may_say(world):
             found.append(("say", worker, world.said))
+        found.extend(("due", worker, number) for number in world.timers - seat.handed if self._due_now(world, number))
         self._of_bench(world, worker, seat, found)
         self._faults(world, worker, found)
+
+    def _due_now(self, world: World, number: int) -> bool:
+        """A decision may be due at any moment; a parked turn only when its deadline has passed."""
+        return bool(self.scope.timers[number][1]) or world.now_ms >= NOW_MS + 1_000 * self.scope.deadline_s
 
     def _of_bench(self, world: World, worker: int, seat: Seat, found: list[Event]) -> None:
         bench = self.driver.benches[seat.bench]
@@ -156,6 +163,10 @@ class Moves:
         """Records need no more work: what a member could commit from now on is ahead of nothing."""
         marks, since = list(world.seats[worker].marks), world.position
         for stream, offset in done:
+            if stream == TIMERS:
+                handed = world.seats[worker].handed - {offset}
+                world = world.seated(worker, handed=handed)._replace(timers=world.timers - {offset})
+                continue
             marks[stream] = marks[stream].settled(offset)
         world = world.seated(worker, marks=(marks[0], marks[1]))
         if world.member(worker):
@@ -181,6 +192,12 @@ class Moves:
         world = world.seated(worker, marks=(marks[0], marks[1]))
         return self._tell(world, worker, "turn" if stream == TURNS else "control", offset, seat.marks[TURNS].position)
 
+    def _due(self, world: World, worker: int, which: int) -> World:
+        """A timer is found due; its session is told once."""
+        seat = world.seats[worker]
+        world = world.seated(worker, handed=seat.handed | {which})
+        return self._tell(world, worker, "due", which, seat.marks[TURNS].position)
+
     # ---- questions
 
     def _answer(self, world: World, worker: int, which: int) -> World:
@@ -194,6 +211,9 @@ class Moves:
                 return self._append(world, worker)
             case fx.Prove():
                 return self._proved(world, worker, "proved")
+            case fx.Arm(turn, call, _):
+                world = world._replace(timers=world.timers | {self.scope.timers.index((turn, call))})
+                return self._tell(world, worker, "armed")
             case fx.Wipe(version):
                 world = world._replace(journal=self.unset(world.journal, version))
                 return self._tell(world, worker, "wiped")
@@ -269,6 +289,9 @@ class Moves:
     def _step(self, world: World, worker: int, which: int) -> World:
         return self._tell(world, worker, "step")
 
+    def _suspend(self, world: World, worker: int, which: int) -> World:
+        return self._tell(world, worker, "suspend")
+
     def _hears(self, world: World, worker: int, which: int) -> World:
         return self._tell(world, worker, "hears")
 
@@ -288,6 +311,8 @@ class Moves:
         if kind == "reply":
             promises.answered(world, self.scope, self.store, rest[0], rest[1])
             world = world._replace(acks=world.acks | {(rest[0], rest[1])})
+        elif kind == "request":
+            world = world._replace(asked=world.asked | {rest[0]})
         elif kind == "refuse":
             world = world._replace(acks=world.acks | {(f"turn{rest[0]}", "refused")})
         else:

@@ -23,7 +23,7 @@ from workers import endings
 from workers.admission import Admission
 from workers.commands import Commands
 from workers.effects import Acknowledge, Append, Publish
-from workers.holdings import OWN_PARTITION, Holdings
+from workers.holdings import Holdings
 from workers.lifecycle import Lifecycle
 from workers.session import Session
 
@@ -75,7 +75,9 @@ def published_by_a_loser() -> Any:
     def published(self: Session, state: Any, now_ms: int) -> Any:
         entry = self.asked.entry if isinstance(self.asked, Append) else None
         orders = collided(self, state, now_ms)
-        return [Publish(entry.turn, entry.frames[0], OWN_PARTITION), *orders] if isinstance(entry, Finish) else orders
+        return (
+            [Publish(entry.turn, entry.frames[0], frozenset((None,))), *orders] if isinstance(entry, Finish) else orders
+        )
 
     return patch.object(Session, "collided", published)
 

@@ -28,7 +28,7 @@ def written(world: World, scope: Scope, store: Store, journal: Journal) -> World
         world = _one_more_outcome(world, scope, ended)
     claim = entry.claim if isinstance(entry, Finish) else entry
     if isinstance(claim, Claim):
-        _claimed(world, claim)
+        _claimed(world, claim, scope)
         opened = store.state(journal).opened
         if opened is None or opened.user != claim.user:
             raise Broken(f"{claim.turn} of a stranger is claimed")
@@ -63,10 +63,10 @@ def _one_more_outcome(world: World, scope: Scope, ended: Ended) -> World:
     return world._replace(ended=(*world.ended, ended))
 
 
-def _claimed(world: World, claim: Claim) -> None:
+def _claimed(world: World, claim: Claim, scope: Scope) -> None:
     if world.outcome(claim.turn) is not None:
         raise Broken(f"{claim.turn} begins again after its outcome")
-    if claim.attempt > 1 + 2 * world.used:
+    if claim.attempt > 1 + 2 * world.used + scope.asks.get(claim.turn, 0):
         raise Broken(f"{claim.turn} is claimed {claim.attempt} times after {world.used} faults: a duel")
     if claim.tries > 1 + world.used:
         raise Broken(f"{claim.turn} counts {claim.tries} tries after {world.used} faults")
@@ -94,6 +94,10 @@ def answered(world: World, scope: Scope, store: Store, op: str, state: str) -> N
         if state not in {"held", "unknown"} and store.state(world.journal).opened is not None:
             raise Broken(f"a stranger's {kind} is answered {state}")
         return
+    if kind in {"approve", "deny"} and state == "applied":
+        twice = [other for other, told in world.acks if told == "applied" and scope.decides(other) == scope.decides(op)]
+        if any(other != op for other in twice):
+            raise Broken(f"two decisions on one call of {turn} are answered applied")
     now = store.state(world.journal).open
     joined = now is not None and any(note.turn == turn for note in now.joined)
     if kind == "cancel" and state in {"too_late", "applied"} and world.outcome(turn) is None and not joined:
@@ -123,6 +127,8 @@ def committed(world: World, scope: Scope, store: Store, since: tuple[int, int], 
         if (f"turn{offset}", "refused") in world.acks:
             continue
         if world.outcome(turn) is None:
+            if _held(world, scope, store, turn):
+                continue
             raise Broken(f"offset {offset} is committed and {turn} has no outcome")
         if turn not in world.published:
             raise Broken(f"offset {offset} is committed and the outcome of {turn} was never published")
@@ -132,8 +138,23 @@ def committed(world: World, scope: Scope, store: Store, since: tuple[int, int], 
         if not states:
             raise Broken(f"control {offset} ({scope.commands[offset]}) is committed and was never answered")
         forgotten = store.state(world.journal).ended(turn) is None
+        waits = kind in {"approve", "deny"} and "applied" in states and world.outcome(turn) is None
+        if waits and not _held(world, scope, store, turn):
+            raise Broken(f"control {offset} ({kind} {turn}) is committed and {turn} has no outcome")
         if kind == "cancel" and "held" not in states and not forgotten and turn not in world.published:
             raise Broken(f"control {offset} ({kind} {turn}) is committed and the outcome of {turn} was never published")
+
+
+def _held(world: World, scope: Scope, store: Store, turn: str) -> bool:
+    """Whether the journal holds a turn that is not over: a timer will bring it back, and its user was asked."""
+    state = store.state(world.journal)
+    now = state.open
+    if now is not None and now.awaits is not None and now.awaits.call not in world.asked:
+        return False
+    known = {parked.turn for parked in state.parked}
+    if now is not None and now.held:
+        known.update((now.turn, *(note.turn for note in now.joined)))
+    return turn in known and any(scope.timers[number][1] for number in world.timers)
 
 
 def settled(world: World, scope: Scope, store: Store) -> str:

@@ -21,8 +21,8 @@ _POLICIES = ("enqueue", "reject", "interrupt", "rollback", "steer")
 
 
 class Record(NamedTuple):
-    """A record of either log, as a trigger carries it. `stale`: it came with an older assignment of its worker, so
-    that its mark counts no more."""
+    """A record of either log, as a trigger carries it, or the timer with this number. `stale`: it came with an older
+    assignment of its worker, so that its mark counts no more; a timer's always counts."""
 
     stream: int
     offset: int
@@ -43,13 +43,14 @@ class Said(NamedTuple):
 @dataclass(frozen=True)
 class Scope:
     """`log`: turn records in offset order, as `T1` or `T1 reject foreign other`: an id, a policy of its own, by another
-    user, with another text; an id that was there before is a copy.
+    user, with another text; an id that was there before is a copy. `ask`: it asks for a decision before its first step,
+    `ask ask`: twice.
 
-    `commands`: what clients say, at any time, in this order: `cancel T1`, `steer T1`, `delete`, each perhaps `foreign`;
-    said again it is a copy, with the same op. `faults`: how many of each. `steps`: of each turn. `remembers`: how many
-    ended turns a state remembers. `merge`: whether FINISH may carry the next CLAIM. `tries`: the limit of a worker.
-    `deadline_s`: of each turn; `idle_s`: when a session expires; `fresh`: whether a turn opens an expired one anew.
-    `queues`: whether a slot is granted later, not at once.
+    `commands`: what clients say, at any time, in this order: `cancel T1`, `steer T1`, `approve T1`, `delete`, each
+    perhaps `foreign`; said again it is a copy, with the same op. `approve T1 1`: on its second question. `faults`: how
+    many of each. `steps`: of each turn. `remembers`: how many ended turns a state remembers. `merge`: whether FINISH
+    may carry the next CLAIM. `tries`: the limit of a worker. `deadline_s`: of each turn; `idle_s`: when a session expires;
+    `fresh`: whether a turn opens an expired one anew. `queues`: whether a slot is granted later, not at once.
     """
 
     log: tuple[str, ...]
@@ -82,13 +83,31 @@ class Scope:
         """Whether anything may join a running turn."""
         return any("steer" in said for said in (*self.log, *self.commands))
 
+    @cached_property
+    def asks(self) -> dict[str, int]:
+        """How many decisions a turn asks for."""
+        return {record.split()[0]: record.split().count("ask") for record in self.log if "ask" in record.split()}
+
+    @cached_property
+    def timers(self) -> tuple[tuple[str, str], ...]:
+        """(turn, call) of every timer that may be armed."""
+        turns = dict.fromkeys(record.split()[0] for record in self.log)
+        calls = [(turn, call_of(turn, number)) for turn, count in self.asks.items() for number in range(count)]
+        return (*calls, *((turn, "") for turn in turns)) if calls else ()
+
+    def decides(self, op: str) -> str | None:
+        """The call that an op decides on."""
+        command = next(self.commands[at] for at in range(len(self.commands)) if self.op(at) == op).split()
+        number = next((int(word) for word in command if word.isdigit()), 0)
+        return call_of(command[1], number) if command[0] in {"approve", "deny"} else None
+
     def said(self, index: int) -> Said:
         """The command at offset `index` of control."""
         return self.ops[self.op(index)]
 
     def _read(self, command: str) -> Said:
         kind, *rest = command.split()
-        turn = next((word for word in rest if word != "foreign"), "")
+        turn = next((word for word in rest if word != "foreign" and not word.isdigit()), "")
         owner = next((record for record in self.log if record.split()[0] == turn), self.log[0])
         foreign = "foreign" in rest
         return Said(kind, turn, foreign, foreign != ("foreign" in owner.split()))
@@ -114,6 +133,10 @@ class Scope:
         body = {"kind": said.kind, "op": self.op(index), "user": "v" if said.foreign else "u"}
         body |= {"turn": said.turn} if said.turn else {}
         body |= {"text": "more"} if said.kind == "steer" else {}
+        if said.kind in {"approve", "deny"}:
+            number = next((int(word) for word in self.commands[index].split() if word.isdigit()), 0)
+            decision = "allow" if said.kind == "approve" else "deny"
+            body |= {"kind": "approve", "call": call_of(said.turn, number), "decision": decision}
         control = CONTROL.validate_python(body)
         position = Position(stream="agent.control", partition=0, offset=index, timestamp_ms=0)
         return ControlRecord("s", control, position, None)
@@ -122,3 +145,8 @@ class Scope:
         """What holds for the sessions of a worker."""
         terms = Terms("echo", "1", 1_000 * self.idle_s, self.fresh)
         return Rules(f"w{worker}", self.tries, lambda _: terms)
+
+
+def call_of(turn: str, number: int) -> str:
+    """The id of what a turn asks."""
+    return f"{turn}.{number}"

@@ -12,6 +12,7 @@ _PLAIN = {
     "lost": "{} is told that it lost the partition",
     "granted": "{} has a slot for the session",
     "step": "{}: the agent makes a step",
+    "suspend": "{}: the agent asks for a decision",
     "hears": "{}: the agent is run again with what its user said",
     "seals": "{}: the agent is done, nothing joins its turn any more",
     "completed": "{}: the agent ends, completed",
@@ -39,6 +40,8 @@ def words(moves: Moves, world: World, event: Event, new: World | None) -> str:
     if what == "crash":
         goes = f", the partition goes to worker {which % 2}" if world.owner == worker else ""
         return f"{who} crashes{goes}{_committed(world, new)}"
+    if what == "due":
+        return f"{who} finds the timer of {' '.join(moves.scope.timers[which])} due"
     if what == "poll":
         offset = seat.marks[which].next
         return f"{who} polls {moves.scope.log[offset] if which == 0 else moves.scope.commands[offset]} @{offset}"
@@ -59,7 +62,12 @@ def _broker(moves: Moves, number: int, what: str, which: int) -> str:
     if what == "repeats":
         return f"reads the frame of {bench.repeats[0]} and sends it again"
     kind, *rest = bench.outbox[which]
-    item = {"frame": "the frame of {0}", "reply": "the answer to {0}, {1},", "refuse": "the refusal of turn @{0}"}[kind]
+    item = {
+        "frame": "the frame of {0}",
+        "reply": "the answer to {0}, {1},",
+        "refuse": "the refusal of turn @{0}",
+        "request": "the question {0}",
+    }[kind]
     return f"{item.format(*rest)} is acknowledged"
 
 
@@ -82,6 +90,8 @@ def _question(moves: Moves, world: World, worker: int, new: World | None, what: 
             return f"{_entry(entry)} as version {version} {_verdict(world, worker, new)}"
         case fx.Find(turn):
             text = f"asks the index for {turn}: {'known' if moves.store.knows(world.journal, turn) else 'unknown'}"
+        case fx.Arm(turn, call, _):
+            return f"arms the timer of {turn} {call}"
         case fx.Wipe(version):
             return f"unsets the content below version {version}"
         case _:

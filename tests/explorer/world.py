@@ -30,13 +30,14 @@ class Marks(NamedTuple):
 class Seat(NamedTuple):
     """A worker. `assigned`: it believes that the partition is its own; `current`: it has heard of the group's latest
     generation; `life`: how often it began anew with writes still under way; `read`: what was read for the open question
-    and is not told yet, the number of a state mostly."""
+    and is not told yet, the number of a state mostly; `handed`: numbers of the timers that its session was told of."""
 
     bench: int = NOTHING
     assigned: bool = False
     current: bool = False
     life: int = 0
     marks: tuple[Marks, Marks] = (Marks(), Marks())
+    handed: frozenset[int] = frozenset()
     read: int = NOT_READ
 
 
@@ -59,7 +60,8 @@ class Ended(NamedTuple):
 
 class World(NamedTuple):
     """`committed`: offsets of turns and control, as far as it matters: the owner may have committed its position too.
-    `said`: how many commands clients have sent; `acks`: (op, state)."""
+    `said`: how many commands clients have sent; `acks`: (op, state). `timers`: numbers of those that are armed;
+    `asked`: calls for which the user was asked."""
 
     journal: Journal
     owner: int
@@ -73,6 +75,8 @@ class World(NamedTuple):
     budget: tuple[int, ...]
     used: int
     now_ms: int
+    timers: frozenset[int] = frozenset()
+    asked: frozenset[str] = frozenset()
 
     def seated(self, worker: int, **fields: object) -> World:
         """With a change at one worker."""

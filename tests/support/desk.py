@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from journal.port import Timer
 from journal.state import EMPTY, State, fold
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
 from schemas.control import Control
-from schemas.entries import Entry, Intent, Position, Step
+from schemas.entries import Entry, Intent, Position, Step, Suspend
 from schemas.errors import Refusal
 from schemas.history import said
 from schemas.turn import Turn, digest
@@ -34,7 +35,7 @@ class FakeRecord:
     topic: str = "agent.turns"
     partition: int = 0
     timestamp: int = 0
-    key: bytes | None = b"s"
+    key: Any = b"s"
     value: bytes | None = b"{}"
     headers: tuple[tuple[str, bytes], ...] = ()
 
@@ -45,6 +46,7 @@ class Log:
 
     entries: list[Entry] = field(default_factory=list)
     wiped: int = 0
+    timers: dict[tuple[str, str], Timer] = field(default_factory=dict)
 
     def state(self) -> State:
         state = EMPTY
@@ -92,6 +94,10 @@ class Desk:
         self.steered: list[str] = []
         self.abandoned = 0
         self.shown = 0
+        self.requests: list[tuple[str, str]] = []
+        self.unasked: list[str] = []
+        self.decided: list[tuple[str, str]] = []
+        self.to: dict[str, frozenset[str | None]] = {}
         self.questions: list[fx.Effect] = []
         self.unacked: list[str] = []
         self.offset = 0
@@ -99,15 +105,29 @@ class Desk:
 
     # facts
 
-    def turn(self, turn: str, text: str = "hi", *, user: str = "u", offset: int | None = None, **fields: Any) -> int:
+    def turn(
+        self,
+        turn: str,
+        text: str = "hi",
+        *,
+        user: str = "u",
+        offset: int | None = None,
+        reply_to: str | None = None,
+        **fields: Any,
+    ) -> int:
         """A turn record comes; its offset."""
         offset = self._next(offset)
         content = Turn(turn=turn, text=text, user=user, **fields)
         record = TurnRecord(
-            "s", content, turn, Position(stream="agent.turns", partition=0, offset=offset, timestamp_ms=0), None, None
+            "s",
+            content,
+            turn,
+            Position(stream="agent.turns", partition=0, offset=offset, timestamp_ms=0),
+            reply_to,
+            None,
         )
         mail = fx.Mail(record, digest(content), content.deadline_ms or self.now_ms + 60_000)
-        trigger = fx.Trigger(FakeRecord(offset), reply_to=None, mark=self.marked.append)
+        trigger = fx.Trigger(FakeRecord(offset), reply_to=reply_to, mark=self.marked.append)
         self.do(self.session.arrived(mail, trigger, self.now_ms))
         return offset
 
@@ -146,6 +166,24 @@ class Desk:
         )
         self.do(self.session.step(intent, self.now_ms))
 
+    def suspend(self, call: str, *, text: str = "", expires_ms: int = 3_600_000) -> None:
+        """The agent that runs here needs a decision."""
+        turn, attempt = self.started[-1]
+        frame = f'{{"type":"approval_requested","turn":"{turn}","call":"{call}","seq":7}}'
+        asked = Suspend(
+            at_ms=self.now_ms, turn=turn, attempt=attempt, call=call, deadline_ms=self.now_ms + expires_ms, text=text,
+            frames=(frame,),
+        )  # fmt: skip
+        self.do(self.session.step(asked, self.now_ms))
+
+    def wake(self, turn: str, call: str) -> None:
+        """The timer is found due."""
+        timer = self.log.timers[turn, call]
+        self.now_ms = max(self.now_ms, timer.due_ms)
+        trigger = fx.Trigger(FakeRecord(-1, topic="timers"), reply_to=None, mark=lambda _: None)
+        trigger.record.key = (turn, call)
+        self.do(self.session.woken(timer, trigger, self.now_ms))
+
     def _next(self, offset: int | None) -> int:
         if offset is None:
             offset, self.offset = self.offset, self.offset + 1
@@ -159,6 +197,8 @@ class Desk:
 
     def _do(self, order: fx.Effect) -> None:
         match order:
+            case fx.Acknowledge(trigger) if trigger.record.topic == "timers":
+                self.log.timers.pop(trigger.record.key, None)
             case fx.Acknowledge(trigger):
                 self.marked.append(trigger.record.offset)
             case fx.Start():
@@ -171,7 +211,13 @@ class Desk:
                 self.steered.append(note.op)
             case fx.Abandon():
                 self.abandoned += 1
-            case fx.Publish(turn, frame, _, fault):
+            case fx.Request(turn, call, _, to):
+                self.to[call] = to
+                self._request(turn, call)
+            case fx.Decided(note):
+                self.decided.append((note.kind, str(note.by)))
+            case fx.Publish(turn, frame, to, fault):
+                self.to[turn] = to
                 self.faults.extend([fault] if fault is not None else [])
                 self._publish(turn, frame)
             case fx.Republish(turn, _):
@@ -209,6 +255,9 @@ class Desk:
                     self.do(session.proved(now_ms))
                 else:
                     self.given_up = True
+            case fx.Arm(turn, call, due_ms):
+                self.log.timers.setdefault((turn, call), Timer("default/s", turn, call, due_ms))
+                self.do(session.armed(now_ms))
             case fx.Find(turn):
                 self.do(session.found(turn, self.log.known(turn), now_ms))
             case fx.Wipe(version):
@@ -237,15 +286,25 @@ class Desk:
         else:
             self.unacked.append(turn)
 
+    def _request(self, turn: str, call: str) -> None:
+        self.requests.append((turn, call))
+        if self.auto:
+            self.do(self.session.requested(call, self.now_ms))
+        else:
+            self.unasked.append(call)
+
     def acknowledge(self) -> None:
         """The broker acknowledges what was published."""
+        calls, self.unasked = self.unasked, []
+        for call in calls:
+            self.do(self.session.requested(call, self.now_ms))
         turns, self.unacked = self.unacked, []
         for turn in turns:
             self.do(self.session.published(turn, self.now_ms))
 
     def _frame_of(self, turn: str) -> str:
         for entry in self.log.entries:
-            for frame in getattr(entry, "frames", ()):
+            for frame in getattr(entry, "frames", ()) if entry.k != "suspend" else ():
                 if f'"turn":"{turn}"' in frame:
                     return str(frame)
         raise AssertionError(f"{turn} has no terminal frame in the journal")

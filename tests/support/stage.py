@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from journal.state import OpenTurn
-from schemas.entries import Intent, Position, Step
+from schemas.entries import Intent, Position, Step, Suspend
 from schemas.frames import Usage
 from schemas.history import HistoryItem, said
 from schemas.settings import ModelSettings
@@ -117,7 +117,7 @@ class Notebook:
     """A TurnLink over a list. `lost`: the next append raises TurnLost; `gate`: appends wait for it; `joining`: until it
     is done, something that the user says is about to join."""
 
-    entries: list[Step | Intent] = field(default_factory=list)
+    entries: list[Step | Intent | Suspend] = field(default_factory=list)
     lost: bool = False
     gate: asyncio.Future[None] | None = None
     boundaries: int = 0
@@ -133,12 +133,14 @@ class Notebook:
         await self.joining
         self.joining = None
 
-    async def append(self, entry: Step | Intent) -> None:
+    async def append(self, entry: Step | Intent | Suspend) -> None:
         if self.gate is not None:
             await asyncio.shield(self.gate)
         if self.lost:
             raise TurnLost
         self.entries.append(entry)
+        if isinstance(entry, Suspend):
+            raise TurnLost
 
     @property
     def steps(self) -> list[Step]:

@@ -634,6 +634,7 @@ async def test_a_context_is_dead_after_its_turn() -> None:
 def test_a_context_hands_out_nothing_of_the_engine() -> None:
     public = {name for name in dir(Context) if not name.startswith("_")}
     assert public == {
+        "approval",
         "compute",
         "deadline",
         "emit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.control import ApproveControl, CancelControl, DeleteControl, ExpireControl, OpenControl, WatchControl
+from schemas.control import CancelControl, DeleteControl, ExpireControl, OpenControl, WatchControl
 from schemas.entries import Claim, Finish
 from tests.support.desk import TERMS, Desk, Log, unknown_agent
 from workers import effects as fx
@@ -718,13 +718,6 @@ class TestTwoWorkers:
         assert {turn for turn, _ in published} == {f"t{n}" for n in range(6)}
 
 
-def test_approve_is_refused_until_it_exists() -> None:
-    desk = Desk()
-    desk.turn("t1")
-    desk.control(ApproveControl(op="x", turn="t1", call="c", decision="allow", user="u"))
-    assert desk.acks == [("x", "refused")]
-
-
 def test_watch_adds_a_place_for_frames_until_the_turn_ends() -> None:
     desk = Desk()
     desk.turn("t1")
@@ -777,17 +770,15 @@ class TestStaleOwner:
                 desk.answer()
             desk.acknowledge()
 
-    def test_a_turn_that_somebody_else_claimed_is_not_settled_by_an_interrupt(self) -> None:
+    def test_a_turn_that_somebody_else_claimed_is_ended_by_an_interrupt_not_settled(self) -> None:
         stale, _ = self.stale()
         stale.turn("t2", offset=2, if_busy="interrupt")
         self.answer_all(stale)
-        assert stale.session.running == "t1"
-        assert stale.marked == []
+        assert stale.session.running == "t2"
         stale.finish()
         self.answer_all(stale)
-        stale.finish()
-        self.answer_all(stale)
-        assert stale.outcomes() == {"t1": "completed", "t2": "completed"}
+        assert "settle" not in stale.log.kinds
+        assert stale.outcomes() == {"t1": "cancelled", "t2": "completed"}
         assert sorted(stale.marked) == [1, 2]
 
     def test_a_cancel_of_a_turn_that_somebody_else_claimed_ends_the_open_turn(self) -> None:

@@ -161,8 +161,10 @@ class TestTurn:
             if owner.questions:
                 owner.answer()
             owner.acknowledge()
-        assert owner.session.running == "t1"
-        assert owner.marked == []
+        assert owner.session.running == "t3"
+        assert "settle" not in log.kinds
+        assert owner.outcomes() == {"t1": "cancelled", "t2": "completed"}
+        assert owner.marked == [0, 1]
 
     def test_of_a_deleted_session_is_cancelled_with_the_turn(self) -> None:
         desk = Desk()

@@ -1,0 +1,166 @@
+"""Suspended turns: the agent asks, somebody decides or the time runs out. No I/O.
+
+Whatever brings a suspended turn back (a decision, a timer) is acknowledged only when that turn, and all that was parked
+behind it, is over and acknowledged, or suspended again with a timer of its own.
+"""
+
+from __future__ import annotations
+
+from journal.port import Timer
+from journal.state import OpenTurn, State
+from schemas.codes import Code
+from schemas.control import ApproveControl
+from schemas.entries import ControlNote, Suspend
+from schemas.frames import AckState
+from schemas.ids import split_key
+from workers.admission import Admission
+from workers.effects import (
+    Abandon,
+    Append,
+    Arm,
+    Decided,
+    Effect,
+    Look,
+    Op,
+    Prove,
+    Trigger,
+    Wake,
+)
+from workers.parked import parked_mail
+
+DEADLINE = "deadline"
+LATE = "the deadline passed while the turn waited"
+
+
+class Suspended(Admission):
+    """Decisions about what a turn waits for, and about timers."""
+
+    __slots__ = ()
+
+    def woken(self, timer: Timer, trigger: Trigger, now_ms: int) -> list[Effect]:
+        """A timer is due. Each is handed over once until its trigger is marked."""
+        trigger.waits = 0
+        self._fresh = False
+        self._late = self.asked is not None
+        self._wakes.append(Wake(timer, trigger))
+        return self._advance([], now_ms)
+
+    def armed(self, now_ms: int) -> list[Effect]:
+        """Answers `Arm`."""
+        asked, self.asked = self.asked, None
+        assert isinstance(asked, Arm)
+        self._armed = (asked.turn, asked.call)
+        return self._advance([], now_ms)
+
+    def requested(self, call: str, now_ms: int) -> list[Effect]:
+        """What asks for a decision on `call` was acknowledged by the broker."""
+        if self._requesting == call:
+            self._requesting, self._requested = None, call
+        return self._advance([], now_ms)
+
+    def _advance(self, out: list[Effect], now_ms: int) -> list[Effect]:
+        raise NotImplementedError
+
+    def _arm_first(self, turn: str, call: str, due_ms: int, out: list[Effect]) -> bool:
+        """Whether the timer that an entry needs is still to be armed: then that is asked."""
+        if self._armed == (turn, call):
+            return False
+        self._ask(Arm(turn, call, due_ms), out)
+        return True
+
+    def _after_suspend(self, out: list[Effect]) -> None:
+        """The agent's task ends without a result. One that is being stopped has a result to come."""
+        if self._stopping is not None or self._result is not None:
+            return
+        out.append(Abandon())
+        self.running = None
+        self._steps.clear()
+        self._joins.clear()
+        self._give_slot_back(out)
+
+    def _approve(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
+        """A decision counts once, on the call that is awaited; "no such call" is said after a look."""
+        control = op.record.control
+        assert isinstance(control, ApproveControl)
+        turn = state.open
+        if self._foreign(op, state):
+            return self._deny(op, state, "unknown", out, now_ms)
+        if state.ended(control.turn) is not None:
+            self._too_late(self._ops.popleft(), control.turn, out, now_ms)
+            return True
+        asked = turn.awaits if turn is not None and turn.turn == control.turn else None
+        if turn is None or asked is None or asked.call != control.call:
+            known = turn is not None and turn.turn == control.turn and turn.decided(control.call) is not None
+            return self._deny(op, state, "too_late" if known else "unknown", out, now_ms)
+        given = {"arguments": control.arguments, "answer": control.answer, "note": control.note}
+        note = ControlNote(
+            at_ms=now_ms,
+            op=control.op,
+            kind="approve" if control.decision == "allow" else "deny",
+            turn=control.turn,
+            call=control.call,
+            by=control.user,
+            tenant=control.tenant,
+            user=control.user,
+            value={name: value for name, value in given.items() if value is not None} or None,
+        )
+        return self._ask(Append(state.version + 1, note), out)
+
+    def _deny(self, op: Op, state: State, answer: AckState, out: list[Effect], now_ms: int) -> bool:
+        """Another user's object answers as a missing one; "missing" is said only of a state read after the record."""
+        if not self._fresh:
+            return self._ask(Look(), out)
+        self._ops.popleft()
+        self._reply(op, answer, getattr(op.record.control, "turn", None), out, now_ms)
+        return True
+
+    def _after_decision(self, entry: ControlNote, state: State, out: list[Effect], now_ms: int) -> None:
+        """Somebody decided, or the time ran out: the turn goes on, whoever decided sees how."""
+        out.append(Decided(entry))
+        if entry.by == DEADLINE:
+            if self._wakes:
+                wake = self._wakes.popleft()
+                self._chain(wake.trigger, state, wake=wake)
+            return
+        op = self._ops.popleft()
+        if op.trigger.reply_to is not None:
+            self._watchers[op.trigger.reply_to] = None
+        self._chain(op.trigger, state)
+        self._reply(op, "applied", entry.turn, out, now_ms)
+
+    def _wake(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        """A timer is due: for a turn that awaits a decision, that is parked, that goes on, or that is over."""
+        timer, _ = wake = self._wakes[0]
+        turn, parked = state.open, state.parked_turn(timer.turn)
+        if turn is not None and turn.turn == timer.turn:
+            asked = turn.awaits
+            if asked is not None and asked.call == timer.call and self.running is None:
+                return self._deny_in_time(asked, turn, state, out, now_ms)
+        elif parked is not None:
+            settling = any(item[0].id == timer.turn for item in self._settles)
+            if parked.deadline_ms <= now_ms and not settling:
+                self._settles.append((parked_mail(self.key, parked), Code.DEADLINE_EXCEEDED, LATE, None))
+        elif timer.turn not in state.ended_turns and not self._fresh:
+            return self._ask(Look(), out)
+        elif timer.turn not in self._acked and timer.turn not in self._publishing:
+            self._republish(timer.turn, out)
+        self._wakes.popleft()
+        self._chain(wake.trigger, state, wake=wake)
+        self._unchain((), out)
+        return True
+
+    def _deny_in_time(self, asked: Suspend, turn: OpenTurn, state: State, out: list[Effect], now_ms: int) -> bool:
+        """Nobody decided: the CONTROL that denies."""
+        if not self._proof:
+            return self._ask(Prove(), out)
+        note = ControlNote(
+            at_ms=now_ms,
+            op=f"~{asked.call}~{DEADLINE}",
+            kind="deny",
+            turn=turn.turn,
+            call=asked.call,
+            by=DEADLINE,
+            tenant=split_key(self.key)[0],
+            user=turn.user,
+        )
+        return self._ask(Append(state.version + 1, note), out)
