@@ -55,7 +55,7 @@ def describe(tenant: str, session: str, state: State) -> dict[str, Any]:
         "user": opened.user,
         "agent": opened.agent,
         "agent_version": opened.agent_version,
-        "state": "idle" if now is None else "suspended" if now.suspended is not None else "running",
+        "state": "idle" if now is None else "suspended" if now.awaits is not None else "running",
         "turn": now.turn if now is not None else None,
         "attempt": now.attempt if now is not None else None,
         "version": state.version,

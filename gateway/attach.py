@@ -137,8 +137,9 @@ class Attach:
     async def _resume(self, reader: Reader, session: str, state: State, turn: str, after: After | None) -> Resumed:
         """No frame comes twice on one connection: what it has already counts, whatever it says."""
         facts = await self._lookup.facts(reader.tenant, session, state, turn)
-        if facts.terminal is not None and self._router.ring.get(facts.terminal.key) is not None:
-            self._router.spread(facts.terminal)
+        told = facts.terminal or facts.asked
+        if told is not None and self._router.ring.get(told.key) is not None:
+            self._router.spread(told)
         log = self._router.ring.get((reader.tenant, session, turn))
         has = [at for at in (after.position if after else None, reader.position(session, turn)) if at is not None]
         return resume_turn(log, facts, max(has, default=None))

@@ -21,7 +21,8 @@ _SHORT_ROWS = 8
 class TurnFacts:
     """A turn as the journal has it. `state`: as contract.md names them; `step` and `text`: the last durable ones.
 
-    `terminal`: its verbatim last frame, once it is over.
+    `terminal`: its verbatim last frame, once it is over; `asked`: the verbatim `approval_requested`, while a decision
+    is awaited.
     """
 
     turn: str
@@ -30,6 +31,7 @@ class TurnFacts:
     step: int = -1
     text: str = ""
     terminal: Event | None = None
+    asked: Event | None = None
 
 
 class Lookup:
@@ -90,10 +92,13 @@ def unreachable() -> Refusal:
 
 
 def _open_facts(now: OpenTurn) -> TurnFacts:
+    awaits = now.awaits
+    text = "".join(step.text for step in now.steps)
     return TurnFacts(
         turn=now.turn,
-        state="running" if now.suspended is None else "suspended",
+        state="running" if awaits is None else "suspended",
         attempt=now.attempt,
         step=now.steps[-1].step if now.steps else -1,
-        text="".join(step.text for step in now.steps),
+        text=text if awaits is None else text + awaits.text,
+        asked=parse_event(awaits.frames[0]) if awaits is not None and awaits.frames else None,
     )

@@ -149,6 +149,10 @@ def _running(log: TurnLog | None, facts: TurnFacts, after: Position | None) -> R
     attempt = max(facts.attempt, live.last[0] if live is not None else 0)
     stale = after is not None and after[0] not in (0, attempt)
     verdict: Verdict = "reset" if stale else "partial"
+    asked = facts.asked
+    if asked is not None and (after is None or after < asked.position):
+        before = (asked.attempt, asked.seq - 1)
+        return Resumed(verdict, facts.turn, facts.state, before, facts.step, facts.text, (asked,))
     text = live.text_at(live.last) if live is not None else None
     if live is not None and text is not None:
         return Resumed(verdict, facts.turn, _state(live, facts), live.last, live.step, text)

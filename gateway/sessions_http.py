@@ -116,7 +116,7 @@ def view(session: str, state: State, idle_ms: int) -> dict[str, Any]:
     """A session as people see it. `state`: idle, running or suspended; `turn`: the one that is open."""
     opened, now = state.opened, state.open
     assert opened is not None
-    doing = "idle" if now is None else "running" if now.suspended is None else "suspended"
+    doing = "idle" if now is None else "running" if now.awaits is None else "suspended"
     return {
         "session": session,
         "state": doing,

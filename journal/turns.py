@@ -185,6 +185,8 @@ def _followed(view: TurnView, row: Row, entry: Entry) -> TurnView:
         )
     if isinstance(entry, Step) and entry.turn == view.turn:
         return view._replace(steps=(*view.steps, entry), version=row.v)
+    if isinstance(entry, ControlNote) and view.suspended is not None and entry.call == view.suspended.call:
+        return view._replace(state="running", version=row.v)
     if isinstance(entry, Suspend) and entry.turn == view.turn:
         return view._replace(state="suspended", suspended=entry, version=row.v)
     return view

@@ -49,8 +49,8 @@ class Scope:
     `commands`: what clients say, at any time, in this order: `cancel T1`, `steer T1`, `approve T1`, `delete`, each
     perhaps `foreign`; said again it is a copy, with the same op. `approve T1 1`: on its second question. `faults`: how
     many of each. `steps`: of each turn. `remembers`: how many ended turns a state remembers. `merge`: whether FINISH
-    may carry the next CLAIM. `tries`: the limit of a worker. `deadline_s`: of each turn; `idle_s`: when a session expires;
-    `fresh`: whether a turn opens an expired one anew. `queues`: whether a slot is granted later, not at once.
+    may carry the next CLAIM. `tries`: the limit of a worker. `deadline_s`: of each turn; `idle_s`: when a session
+    expires; `fresh`: whether a turn opens an expired one anew. `queues`: whether a slot is granted later, not at once.
     """
 
     log: tuple[str, ...]

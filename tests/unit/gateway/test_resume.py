@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.event import Event, Position
+from gateway.event import Event, Position, event_of
 from gateway.lookup import TurnFacts
 from gateway.reader import Reader
 from gateway.resume import Resumed, catch_up, parse_position, recovered, reset_of, resume_token, resume_turn, worst
 from gateway.turn_log import TurnLog
+from schemas.frames import ApprovalRequested
 from tests.unit.gateway.frames import accepted, completed, delta, reset, started
 
 
@@ -60,6 +61,22 @@ def test_a_turn_that_is_over_elsewhere_comes_from_the_journal() -> None:
     assert (resumed.verdict, resumed.state, resumed.text) == ("partial", "completed", "abc")
     assert resumed.position < completed(4, "abc").position
     assert list(resumed.replay) == [completed(4, "abc")]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_whoever_comes_to_a_suspended_turn_is_asked_once(here: bool) -> None:
+    asked = event_of(
+        ApprovalRequested(session="s", turn="t", attempt=1, seq=7, at_ms=1, call="c", kind="question", expires_ms=9)
+    )
+    facts = TurnFacts("t", "suspended", attempt=1, text="May I?", asked=asked)
+    log = log_of(delta(6, "…"), asked) if here else None  # somebody else heard the beginning
+
+    late = resume_turn(log, facts, (1, 2))
+    there = resume_turn(log, facts, (1, 7))
+
+    assert (late.verdict, late.state, late.text, late.position) == ("partial", "suspended", "May I?", (1, 6))
+    assert list(late.replay) == [asked]
+    assert list(there.replay) == []
 
 
 def test_whoever_has_the_end_gets_nothing_more() -> None:
