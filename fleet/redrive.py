@@ -1,12 +1,14 @@
 """Dead letters out again, in order, and once. Knows the ports of broker and journal, no command.
 
 Order of effects for each letter: (1) its mark, which holds the turn id that it goes out under, is durable; (2) the
-record is published and acknowledged; (3) the mark says so. A crash in between leaves a mark that names the id: the next
-redrive publishes the same turn again, and a known turn id never runs twice.
+record is published and acknowledged, then what ends the quarantine of its session; (3) the mark says so. A crash in
+between leaves a mark that names the id: the next redrive publishes the same turn again, and a known turn id never runs
+twice.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,8 +17,9 @@ from broker.port import Outgoing, Publisher, Scan
 from fleet.letter import CONTROL, DEAD_LETTERS, TURNS, Letter, deduplicated, read_letter, without_value
 from journal.port import LetterMark, Store
 from journal.turns import terminal_of
-from schemas.codec import TurnRecord
+from schemas.codec import TurnRecord, control_headers, encode_control
 from schemas.codes import Code
+from schemas.control import ReleaseControl
 from schemas.ids import from_letter, from_position, session_key
 
 _NEVER_AGAIN = frozenset({Code.POISON, Code.CONFLICT})
@@ -76,6 +79,8 @@ async def discard(office: Office, letters: Sequence[Letter]) -> list[Redriven]:
     done = []
     for letter in letters:
         mark = await office.store.letters.put(LetterMark(letter.id, "discarded", None, office.clock_ms()))
+        if mark.state == "discarded":
+            await _release(office, letter, letter.decoded(), None)
         done.append(Redriven(letter.id, mark.state, mark.turn))
     return done
 
@@ -91,8 +96,21 @@ async def _redrive(office: Office, letter: Letter) -> Redriven:
     if mark.state != "redriving":
         return Redriven(letter.id, mark.state, mark.turn)
     await office.publisher.send(outgoing(letter, decoded, mark.turn, office.clock_ms()))  # (2)
+    await _release(office, letter, decoded, mark.turn)
     await marks.redriven(letter.id)  # (3)
     return Redriven(letter.id, "redriven", mark.turn, published=True)
+
+
+async def _release(office: Office, letter: Letter, decoded: TurnRecord | None, turn: str | None) -> None:
+    """Tell the session's owner that the letter is dealt with, for the session may be in quarantine: said again, it is
+    the same op."""
+    if letter.head.code is not Code.POISON or decoded is None:
+        return
+    done = "discarded" if turn is None else "redriven"
+    op = "release-" + hashlib.sha256(f"{letter.id}\0{done}".encode()).hexdigest()[:40]
+    control = ReleaseControl(op=op, tenant=decoded.turn.tenant, user=decoded.turn.user, letter=letter.id, turn=turn)
+    headers = control_headers(op, source="fleet", now_ms=office.clock_ms())
+    await office.publisher.send(Outgoing(CONTROL, decoded.session.encode(), encode_control(control), headers=headers))
 
 
 async def _turn_of(store: Store, letter: Letter, decoded: TurnRecord | None) -> str | None:

@@ -92,7 +92,7 @@ def _fold_hollow(state: State, rows: list[Row]) -> State:
         if row.turn is not None:
             came.add(row.turn)
         state = _hollow_row(state, row, entry if isinstance(entry, ControlNote) else None, came)
-    return state._replace(open=None, parked=(), opened=None)
+    return state._replace(open=None, parked=(), opened=None, quarantine=None)
 
 
 def _hollow_row(state: State, row: Row, cancel: ControlNote | None, came: set[str]) -> State:

@@ -78,6 +78,16 @@ class OpenTurn(NamedTuple):
         return next((note for note in self.decisions if note.call == call), None)
 
 
+class Quarantined(NamedTuple):
+    """Turns wait behind `turn`, which was poison, until its `letter` is redriven or discarded. `first`: as which turn
+    it was redriven."""
+
+    turn: str
+    letter: str
+    until_ms: int
+    first: str | None = None
+
+
 class State(NamedTuple):
     """A session at `version`; 0: nothing was ever written. `opened` None: no life (never opened, or closed).
 
@@ -98,11 +108,12 @@ class State(NamedTuple):
     parked: tuple[Park, ...] = ()
     closed: Closed | None = None
     wiped: bool = True
+    quarantine: Quarantined | None = None
 
     @property
     def at_rest(self) -> bool:
-        """Nothing is open or parked: a snapshot may be taken."""
-        return self.open is None and not self.parked and self.wiped
+        """Nothing is open, parked or in quarantine: a snapshot may be taken."""
+        return self.open is None and not self.parked and self.wiped and self.quarantine is None
 
     def ended(self, turn: str) -> EndedTurn | None:
         """What the state remembers of a turn that is over. None: running, unknown, or forgotten (ask the index)."""
@@ -275,6 +286,11 @@ def _suspend(state: State, version: int, entry: Suspend) -> State:
 
 def _control(state: State, version: int, entry: ControlNote) -> State:
     now = state.open
+    if entry.kind == "release":
+        held = state.quarantine
+        if held is None or held.letter != entry.letter:
+            return state
+        return state._replace(quarantine=held._replace(first=entry.first) if entry.first is not None else None)
     if now is not None and entry.kind == "steer":
         return state._replace(open=now._replace(joined=(*now.joined, entry)))
     if now is not None and now.turn == entry.turn:
@@ -294,7 +310,14 @@ def _settle(state: State, version: int, entry: Settle) -> State:
         ended_turns=_remember(state.ended_turns, ended, REMEMBERED_HELD if entry.known else None),
         parked=tuple(item for item in state.parked if item.turn != entry.turn) if state.parked else state.parked,
         ahead=without(state.ahead, entry.turn),
+        quarantine=_quarantine_after(state, entry.turn),
     )
+
+
+def _quarantine_after(state: State, turn: str) -> Quarantined | None:
+    """The turn that went first is over: so is the quarantine."""
+    held = state.quarantine
+    return held if held is None or held.first != turn else None
 
 
 def _finish(state: State, version: int, entry: Finish) -> State:
@@ -309,6 +332,11 @@ def _finish(state: State, version: int, entry: Finish) -> State:
             over = _remember(over, steered, limit)
     history = state.history.extended(said)
     claim = entry.claim
+    if entry.quarantine is not None:
+        held = Quarantined(entry.turn, entry.quarantine.letter, entry.quarantine.until_ms)
+        return _next_state(state, version, entry.at_ms, None, history, over)._replace(quarantine=held)
+    if state.quarantine is not None:
+        state = state._replace(quarantine=_quarantine_after(state, entry.turn))
     if claim is None:
         return _next_state(state, version, entry.at_ms, None, history, over)
     if claim.opens is None and claim.input is not None and not (state.parked or state.ahead):  # as it nearly always is
@@ -339,6 +367,7 @@ def _next_state(
         state.parked,
         state.closed,
         state.wiped,
+        state.quarantine,
     )
 
 

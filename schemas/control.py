@@ -39,7 +39,7 @@ class SteerControl(_Control):
 
 
 class ApproveControl(_Control):
-    """A decision on a suspended call. Completed by a later issue; refused as `unsupported` until then."""
+    """A decision on the call that a suspended turn waits for."""
 
     kind: Literal["approve"] = "approve"
     turn: TurnId
@@ -69,8 +69,23 @@ class ExpireControl(_Control):
     kind: Literal["expire"] = "expire"
 
 
+class ReleaseControl(_Control):
+    """An operator has redriven (as `turn`) or discarded (None) the dead letter that the session's quarantine is for."""
+
+    kind: Literal["release"] = "release"
+    letter: str
+    turn: TurnId | None = None
+
+
 Control = Annotated[
-    OpenControl | CancelControl | SteerControl | ApproveControl | WatchControl | DeleteControl | ExpireControl,
+    OpenControl
+    | CancelControl
+    | SteerControl
+    | ApproveControl
+    | WatchControl
+    | DeleteControl
+    | ExpireControl
+    | ReleaseControl,
     Field(discriminator="kind"),
 ]
 CONTROL: TypeAdapter[Control] = TypeAdapter(Control)

@@ -145,16 +145,19 @@ class ControlNote(_Entry):
     """A cancel, steer or decision, written down by the owner when it arrives. Introduces only a turn that steers: then
     `op` is its id behind a `~`, and it has `input`, `digest` and `position`. `value`: the text of a steer without one;
     of a decision (`approve`, `deny`) on `call`, what came with it. `by`: who decided, `deadline` where nobody did.
+    `release` ends the quarantine of `letter`; `first`: the turn that it is redriven as, which runs before all others.
     """
 
     k: Literal["control"] = "control"
     op: str
-    kind: Literal["cancel", "steer", "approve", "deny"]
+    kind: Literal["cancel", "steer", "approve", "deny", "release"]
     turn: str
     tenant: str
     user: str
     call: str | None = None
     by: str | None = None
+    letter: str | None = None
+    first: str | None = None
     input: TurnInput | None = None
     value: JsonValue = None
     digest: str = ""
@@ -213,11 +216,18 @@ class Settle(_Entry):
 Outcome = Literal["completed", "failed", "cancelled"]
 
 
+class Quarantine(Frozen):
+    """No later turn of the session runs before the dead letter `letter` is redriven or discarded, or time is up."""
+
+    letter: str
+    until_ms: int
+
+
 class Finish(_Entry):
     """A turn's outcome. `frames[0]` is its verbatim terminal frame, then those of the turns that had joined it.
 
     `history` is what joins the conversation after the user's message; `rollback`: the user's message goes too.
-    `claim`: the CLAIM of the next waiting turn, in the same insert.
+    `claim`: the CLAIM of the next waiting turn, in the same insert. `quarantine`: a poisonous turn begins one.
     """
 
     k: Literal["finish"] = "finish"
@@ -231,6 +241,7 @@ class Finish(_Entry):
     receipt: Receipt | None = None
     joined: tuple[str, ...] = ()
     claim: Claim | None = None
+    quarantine: Quarantine | None = None
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
     @property
@@ -339,6 +350,8 @@ def _finish_body(finish: Finish) -> dict[str, Any]:
         body["joined"] = finish.joined
     if finish.claim is not None:
         body["claim"] = _claim_body(finish.claim)
+    if finish.quarantine is not None:
+        body["quarantine"] = finish.quarantine.model_dump()
     return body
 
 

@@ -95,6 +95,9 @@ class SessionSettings(_Settings):
     session_keep_keys_s: int = Field(
         1_209_600, ge=60, description="Keys of a closed session stay for so long (seconds); never below topic retention"
     )
+    session_quarantine_s: int = Field(
+        86_400, ge=1, description="A session waits at most so long for its poisonous turn to be dealt with (seconds)"
+    )
     sweep_interval_s: float = Field(60.0, gt=0, description="Pause between two sweeps for expired sessions (seconds)")
     sweep_batch: int = Field(200, ge=1, le=10_000, description="Sessions a sweep handles at a time")
     turn_timeout_s: float = Field(300.0, gt=0, description="Deadline of a turn that brings none (seconds)")

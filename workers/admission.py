@@ -94,6 +94,7 @@ class Admission(Holdings):
         if state.opened is None and self.mail and self.mail[0].user != mail.user:
             policy = "enqueue"  # the first turn opens the session for its user; a stranger's ends nothing
         busy = self.running is not None or state.open is not None or bool(self.mail) or bool(state.parked)
+        busy = busy or state.quarantine is not None
         self._hold(mail.id, trigger)
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
             self._settles.append((mail, "user", "", None))

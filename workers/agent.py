@@ -111,8 +111,9 @@ Work = Callable[[AgentTurn, "Given"], Reply | str | None]
 class AgentSpec:
     """A registered agent: its name and version, how it is built for a session, and its limits.
 
-    `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `options`,
-    `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
+    `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `on_poison`:
+    whether a session's later turns go on when one is given up as poison, or wait until its dead letter is dealt with.
+    `options`, `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
     one is given up; `uses_model` False: its turns begin while no model takes calls. `work`: the function of an agent
     that runs in a process of its own.
@@ -125,6 +126,7 @@ class AgentSpec:
     description: str = ""
     session_idle_s: int | None = None
     on_expired: Literal["fresh", "fail"] = "fresh"
+    on_poison: Literal["skip", "wait"] = "skip"
     options: frozenset[str] = frozenset()
     tools: frozenset[str] = frozenset()
     max_reply_bytes: int = MAX_REPLY_BYTES

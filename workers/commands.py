@@ -47,6 +47,8 @@ class Commands(Suspended):
             return self._watch(op, state, out, now_ms)
         if kind == "steer":
             return self._steer(op, state, out, now_ms)
+        if kind == "release":
+            return self._release_letter(op, state, out, now_ms)
         return self._approve(op, state, out, now_ms)
 
     def _obeyed_before(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
@@ -58,7 +60,7 @@ class Commands(Suspended):
             return True
         if turn is not None and state.ended(turn) is not None:
             self._republish(turn, out, frozenset((op.trigger.reply_to,)))
-            if op.record.control.kind in {"approve", "cancel"}:
+            if op.record.control.kind in {"approve", "cancel", "release"}:
                 self._chain(op.trigger, state)
             if op.record.control.kind not in {"delete", "expire"}:
                 self._answer(op, "applied", turn, out, now_ms)
@@ -70,7 +72,8 @@ class Commands(Suspended):
             self._closers.append(op)
             return True
         held = turn is not None and any(item.turn == turn for item in state.ahead)
-        if state.open is not None and state.open.turn == turn and op.record.control.kind == "approve":
+        kind = op.record.control.kind
+        if kind == "release" or (kind == "approve" and state.open is not None and state.open.turn == turn):
             self._chain(op.trigger, state)
         self._reply(op, "held" if held else "applied", turn, out, now_ms)
         return True

@@ -6,7 +6,7 @@ from typing import Any
 
 from journal.state import OpenTurn, State, steer_item
 from schemas.codes import MEANINGS, Code
-from schemas.entries import Claim, Close, ControlNote, Finish, Settle
+from schemas.entries import Claim, Close, ControlNote, Finish, Quarantine, Settle
 from schemas.frames import Cancelled, CancelledBy, Completed, Failed, Terminal, completed, encode
 from schemas.history import HistoryItem
 from schemas.ids import split_key
@@ -23,7 +23,16 @@ def terminal(frame: Terminal) -> str:
     return encode(frame).decode()
 
 
-def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | None, claim: Claim | None) -> Finish:
+def finish(  # noqa: PLR0913 (what one entry holds, by name)
+    key: str,
+    state: State,
+    result: Result,
+    *,
+    now_ms: int,
+    op: str | None,
+    claim: Claim | None,
+    quarantine: Quarantine | None = None,
+) -> Finish:
     """The FINISH of the open turn, with its frame, history and receipt. Of a turn that is not run again its durable
     steps say what was shown."""
     turn = state.open
@@ -50,6 +59,7 @@ def finish(key: str, state: State, result: Result, *, now_ms: int, op: str | Non
         receipt=_receipt(key, state, turn, result, now_ms),
         joined=joined,
         claim=claim,
+        quarantine=quarantine,
         frames=frames,
     )
 

@@ -37,14 +37,17 @@ class Terms(NamedTuple):
     version: str
     idle_ms: int
     fresh_when_expired: bool
+    waits_for_poison: bool = False
 
 
 class Rules(NamedTuple):
-    """What holds for every session of a worker. `terms` raises Refusal (`agent_unknown`)."""
+    """What holds for every session of a worker. `terms` raises Refusal (`agent_unknown`). `quarantine_ms`: the longest
+    that a session waits for its poisonous turn to be dealt with."""
 
     worker: str
     tries: int
     terms: Callable[[str | None], Terms]
+    quarantine_ms: int = 86_400_000
 
 
 class Holdings:
@@ -165,7 +168,7 @@ class Holdings:
         """Whether nothing is to be done before a trigger comes: no turn is open, or one that awaits a decision for
         which its user was asked."""
         if state.open is None:
-            return not state.parked
+            return not state.parked or state.quarantine is not None
         return state.open.awaits is not None and state.open.awaits.call == self._requested
 
     def destinations(self, turn: str) -> frozenset[str | None]:

@@ -48,6 +48,11 @@ def fault_of_view(view: TurnView) -> Fault | None:
     return Fault(view.turn, view.user, view.input, view.position, view.attempt, view.deadline_ms)
 
 
+def id_of(position: Position) -> str:
+    """The id of the dead letter of a turn whose record lies there."""
+    return f"{position.stream}/{position.partition}@{position.offset}"
+
+
 def letter_of(fault: Fault, record: Record | None, *, tenant: str, agent: str | None) -> Letter:
     """`record`: a turn record of it that is held here; `agent`: whose session it is."""
     place = fault.position

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from journal.state import OpenTurn, State
+from journal.state import OpenTurn, Quarantined, State
 from schemas.codes import Code
-from schemas.entries import Claim, Finish, Open, Park, Suspend
+from schemas.entries import Claim, Finish, Open, Park, Quarantine, Suspend
 from schemas.errors import Refusal
 from schemas.frames import CancelledBy
 from workers import endings
@@ -20,7 +20,7 @@ from workers.effects import (
     WantSlot,
 )
 from workers.holdings import Terms
-from workers.letters import fault_of_open
+from workers.letters import fault_of_open, id_of
 from workers.parked import park, parked_mail
 from workers.result import Result
 from workers.suspended import LATE
@@ -57,7 +57,8 @@ class Lifecycle(Commands):
             terms = self._terms(mail, state)
         except Refusal as refusal:
             return self._reject(mail, refusal.code, refusal.text, out)
-        if state.opened is not None and state.open is None and terms.idle_ms <= now_ms - state.last_ms:
+        at_rest = state.open is None and state.quarantine is None
+        if state.opened is not None and at_rest and terms.idle_ms <= now_ms - state.last_ms:
             return self._close("expire", None, state, out, now_ms)
         return True if self._settled_instead(mail, terms, state, now_ms) else terms
 
@@ -100,11 +101,31 @@ class Lifecycle(Commands):
         self._give_slot_back(out)
         return False
 
+    def _wait_in_quarantine(self, held: Quarantined, state: State, out: list[Effect], now_ms: int) -> bool:
+        """A poisonous turn is to be dealt with: nothing begins but what it was redriven as, the others are parked."""
+        first = next((parked for parked in state.parked if parked.turn == held.first), None)
+        if first is not None:
+            return self._begin_parked(first, state, out, now_ms)
+        mail = next((mail for mail in self.mail if mail.id == held.first), None)
+        if mail is not None:
+            self.mail.remove(mail)
+            self.mail.appendleft(mail)
+            return self._begin(mail, state, out, now_ms)
+        if self._chains:
+            self._wake_again(held.turn, held.letter)
+            if self._wakes:
+                return True
+        self._let_go(state, out)
+        if self.mail:
+            return self._park_next(self.mail[0], state, out, now_ms)
+        self._give_slot_back(out)
+        return False
+
     def _let_go(self, state: State, out: list[Effect]) -> None:
         """The journal holds these turns, and their user was asked: nothing of theirs needs to come again."""
-        turn = state.open
-        assert turn is not None
-        turns = [turn.turn, *(note.turn for note in turn.joined), *(parked.turn for parked in state.parked)]
+        turns = [parked.turn for parked in state.parked]
+        if state.open is not None:
+            turns += [state.open.turn, *(note.turn for note in state.open.joined)]
         for held in turns:
             for trigger in self._held.pop(held, ()):
                 self._release(trigger, out)
@@ -117,7 +138,7 @@ class Lifecycle(Commands):
             return fate
         if len(state.parked) >= PARKED_LIMIT:
             self.mail.popleft()
-            text = f"{PARKED_LIMIT} turns wait behind one that awaits a decision"
+            text = f"{PARKED_LIMIT} turns wait behind one that somebody has to decide on"
             self._settles.append((mail, Code.BUSY, text, None))
             return True
         if self._arm_first(mail.id, "", mail.deadline_ms, out):
@@ -221,12 +242,28 @@ class Lifecycle(Commands):
     def _give_up(self, tries: int, state: State, out: list[Effect], now_ms: int) -> bool:
         """The open turn is out of tries or out of time: its outcome, without another run."""
         poison = tries > self._rules.tries
-        self._gave_up = fault_of_open(state.open) if poison and state.open is not None else None
+        quarantine = self._quarantine_of(state, now_ms) if poison else None
+        turn = state.open
+        assert turn is not None
+        if quarantine is not None and self._arm_first(turn.turn, quarantine.letter, quarantine.until_ms, out):
+            return False
+        self._gave_up = fault_of_open(turn) if poison else None
         code = Code.POISON if poison else Code.DEADLINE_EXCEEDED
         text = f"{tries - 1} attempts ended with their process" if poison else "the deadline passed"
         result = Result(outcome="failed", code=code, message=text, unrun=True)
-        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None)
+        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None, quarantine=quarantine)
         return self._ask(Append(state.version + 1, entry), out)
+
+    def _quarantine_of(self, state: State, now_ms: int) -> Quarantine | None:
+        """Whether the session waits until its poisonous turn is dealt with."""
+        if state.open is None or state.opened is None:
+            return None
+        try:
+            waits = self._rules.terms(state.opened.agent).waits_for_poison
+        except Refusal:
+            return None
+        until_ms = now_ms + self._rules.quarantine_ms
+        return Quarantine(letter=id_of(state.open.position), until_ms=until_ms) if waits else None
 
     def _finish(self, result: Result, state: State, out: list[Effect], now_ms: int) -> bool:
         op = self._cancels[0].record.control.op if self._cancels and result.outcome == "cancelled" else None
@@ -238,7 +275,12 @@ class Lifecycle(Commands):
         """The CLAIM of the next waiting turn, where nothing about it needs a second look."""
         if not (self._merge and self._slot and self.mail) or self._ops or self._settles or state.ahead:
             return None
-        if self._repeats or state.parked or (state.open is not None and state.open.joined):
+        if (
+            self._repeats
+            or state.parked
+            or state.quarantine is not None
+            or (state.open is not None and state.open.joined)
+        ):
             return None
         if len(self._publishing) >= UNPUBLISHED_LIMIT:
             return None

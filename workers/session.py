@@ -247,6 +247,9 @@ class Session(Elsewhere):
             if asked is not None:
                 return self._wait_for_decision(turn, asked, state, out, now_ms)
             return self._take_over(state, out, now_ms)
+        if state.quarantine is not None:
+            shown = self._all_shown(state, out)
+            return self._wait_in_quarantine(state.quarantine, state, out, now_ms) if shown else False
         if state.parked:
             return self._begin_parked(state.parked[0], state, out, now_ms) if self._all_shown(state, out) else False
         if self.mail:
@@ -321,7 +324,7 @@ class Session(Elsewhere):
             self._after_close(entry, was, out, now_ms)
 
     def _after_note(self, entry: ControlNote, out: list[Effect], now_ms: int) -> None:
-        if entry.call is not None:
+        if entry.call is not None or entry.kind == "release":
             assert self.state is not None
             self._after_decision(entry, self.state, out, now_ms)
             return

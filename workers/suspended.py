@@ -7,9 +7,9 @@ behind it, is over and acknowledged, or suspended again with a timer of its own.
 from __future__ import annotations
 
 from journal.port import Timer
-from journal.state import OpenTurn, State
+from journal.state import OpenTurn, Quarantined, State
 from schemas.codes import Code
-from schemas.control import ApproveControl
+from schemas.control import ApproveControl, ReleaseControl
 from schemas.entries import ControlNote, Suspend
 from schemas.frames import AckState
 from schemas.ids import split_key
@@ -115,15 +115,16 @@ class Suspended(Admission):
         return True
 
     def _after_decision(self, entry: ControlNote, state: State, out: list[Effect], now_ms: int) -> None:
-        """Somebody decided, or the time ran out: the turn goes on, whoever decided sees how."""
-        out.append(Decided(entry))
+        """Somebody decided, or the time ran out: the turn, or the session, goes on; whoever decided sees how."""
+        if entry.kind != "release":
+            out.append(Decided(entry))
         if entry.by == DEADLINE:
             if self._wakes:
                 wake = self._wakes.popleft()
                 self._chain(wake.trigger, state, wake=wake)
             return
         op = self._ops.popleft()
-        if op.trigger.reply_to is not None:
+        if op.trigger.reply_to is not None and entry.kind != "release":
             self._watchers[op.trigger.reply_to] = None
         self._chain(op.trigger, state)
         self._reply(op, "applied", entry.turn, out, now_ms)
@@ -131,7 +132,9 @@ class Suspended(Admission):
     def _wake(self, state: State, out: list[Effect], now_ms: int) -> bool:
         """A timer is due: for a turn that awaits a decision, that is parked, that goes on, or that is over."""
         timer, _ = wake = self._wakes[0]
-        turn, parked = state.open, state.parked_turn(timer.turn)
+        turn, parked, held = state.open, state.parked_turn(timer.turn), state.quarantine
+        if held is not None and (held.turn, held.letter) == (timer.turn, timer.call) and turn is None:
+            return self._released(held, None, f"~{held.letter}~{DEADLINE}", state, out, now_ms)
         if turn is not None and turn.turn == timer.turn:
             asked = turn.awaits
             if asked is not None and asked.call == timer.call and self.running is None:
@@ -148,6 +151,34 @@ class Suspended(Admission):
         self._chain(wake.trigger, state, wake=wake)
         self._unchain((), out)
         return True
+
+    def _release_letter(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
+        """An operator dealt with a dead letter; "there is no such quarantine" is said after a look."""
+        control = op.record.control
+        assert isinstance(control, ReleaseControl)
+        held = state.quarantine
+        if held is None or held.letter != control.letter or held.first is not None:
+            return self._deny(op, state, "unknown", out, now_ms)
+        return self._released(held, control.turn, control.op, state, out, now_ms)
+
+    def _released(
+        self, held: Quarantined, first: str | None, op: str, state: State, out: list[Effect], now_ms: int
+    ) -> bool:
+        """The CONTROL that ends a quarantine."""
+        if not self._proof:
+            return self._ask(Prove(), out)
+        note = ControlNote(
+            at_ms=now_ms,
+            op=op,
+            kind="release",
+            turn=held.turn,
+            letter=held.letter,
+            first=first,
+            by=DEADLINE if op.startswith("~") else None,
+            tenant=split_key(self.key)[0],
+            user="",
+        )
+        return self._ask(Append(state.version + 1, note), out)
 
     def _deny_in_time(self, asked: Suspend, turn: OpenTurn, state: State, out: list[Effect], now_ms: int) -> bool:
         """Nobody decided: the CONTROL that denies."""

@@ -105,7 +105,9 @@ class ActorSystem:
         self.pool: SessionPool[Actor] = SessionPool(
             settings.worker_pool_bytes, settings.worker_pool_idle_s, clock_s=parts.clock_s
         )
-        self.rules = Rules(worker, settings.worker_tries, self._terms)
+        self.rules = Rules(
+            worker, settings.worker_tries, self._terms, quarantine_ms=sessions.session_quarantine_s * 1_000
+        )
         self.partitions: dict[int, Partition] = {}
         self.waiting = 0
         self.short_of_memory = False
@@ -151,7 +153,9 @@ class ActorSystem:
         if terms is None:
             spec = self.registry.get(name)
             idle_ms = self._idle_ms if spec.session_idle_s is None else spec.session_idle_s * 1_000
-            terms = self._terms_of[name] = Terms(spec.name, spec.version, idle_ms, spec.on_expired == "fresh")
+            terms = self._terms_of[name] = Terms(
+                spec.name, spec.version, idle_ms, spec.on_expired == "fresh", spec.on_poison == "wait"
+            )
         return terms
 
     # ---- partitions
