@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from journal.content import has_content, stays
+from journal.fold import REMEMBERED_OPS, FoldError, fold, ring, without
 from journal.history import History
 from journal.port import Row
-from journal.state import REMEMBERED_OPS, FoldError, State, fold, ring, without
+from journal.state import State
 from schemas.entries import Close, ControlNote, entry_of
 from schemas.snapshot import AheadCancel, Chunk, SeenOp, Snapshot
 

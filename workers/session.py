@@ -6,7 +6,8 @@ question: `loaded looked proved found armed applied collided known wiped`. The r
 
 from __future__ import annotations
 
-from journal.state import State, fold
+from journal.fold import fold
+from journal.state import State
 from schemas.entries import (
     Claim,
     Close,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from journal.fold import FoldError
 from journal.port import Timer
-from journal.state import FoldError
 from schemas.entries import Step, Suspend
 from tests.explorer.bench import Agent, Bench
 from tests.explorer.scope import NOW_MS, Record, Scope, call_of

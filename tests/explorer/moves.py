@@ -5,7 +5,7 @@ Events are `(what, worker, which)`. Those of `SPENDS` are faults and what client
 
 from __future__ import annotations
 
-from journal.state import FoldError
+from journal.fold import FoldError
 from tests.explorer import promises
 from tests.explorer.bench import Agent
 from tests.explorer.driver import NOTHING, TIMERS, Driver

@@ -12,7 +12,7 @@ from copy import copy
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from journal.state import fold
+from journal.fold import fold
 from schemas.entries import Finish, Step
 from tests.explorer.driver import NOTHING, Driver
 from tests.explorer.moves import Moves

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journal.state import FoldError
+from journal.fold import FoldError
 from schemas.entries import Claim, Close, Entry, Finish, Settle
 from tests.explorer.scope import Scope
 from tests.explorer.store import Broken, Journal, Store

@@ -194,5 +194,5 @@ def explore(scope: Scope, limit: int = 1_000_000) -> Report:
 
 @contextmanager
 def _small_memory(scope: Scope) -> Iterator[None]:
-    with mock.patch("journal.state.REMEMBERED_TURNS", scope.remembers):
+    with mock.patch("journal.fold.REMEMBERED_TURNS", scope.remembers):
         yield

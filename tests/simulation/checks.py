@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from broker.memory import MemoryCluster
+from journal.fold import FoldError
 from journal.folding import fold_rows
-from journal.state import EMPTY, FoldError, State
+from journal.state import EMPTY, State
 from schemas.entries import Claim, Close, ControlNote, Finish, Intent, Settle, Step
 from schemas.history import HistoryItem
 from tests.simulation.agents import KILLS

@@ -20,8 +20,9 @@ from broker.memory import MemoryScan
 from fleet.chaos.finding import Verdict
 from fleet.chaos.gather import Sources, inspect
 from journal import memory_payloads
+from journal.fold import FoldError
 from journal.loader import load
-from journal.state import FoldError, State
+from journal.state import State
 from tests.simulation import checks
 from tests.simulation.faults import Faults
 from tests.simulation.plan import TENANT, plan_of

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from journal.fold import fold
 from journal.port import Timer
-from journal.state import EMPTY, State, fold
+from journal.state import EMPTY, State
 from schemas.codec import ControlRecord, TurnRecord
 from schemas.codes import Code
 from schemas.control import Control

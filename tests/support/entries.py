@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from journal.fold import fold
 from journal.port import Row
 from journal.rows import row_of
-from journal.state import EMPTY, State, fold
+from journal.state import EMPTY, State
 from schemas.entries import (
     Claim,
     Close,

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from journal.fold import FoldError
 from journal.gate import Call
 from journal.loading import Loading
 from journal.memory import MemoryStore
 from journal.port import StoreUnavailable, Wanted
-from journal.state import EMPTY, FoldError
+from journal.state import EMPTY
 from tests.support.entries import Session
 
 

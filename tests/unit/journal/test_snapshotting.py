@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
+from journal.fold import FoldError
 from journal.snapshotting import FACTOR, LEAST_BYTES, NOTHING_SAVED, Saved, saved_by, snapshot_due, snapshot_write
-from journal.state import FoldError
 from tests.support.entries import Session
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from journal.fold import REMEMBERED_TURNS, FoldError, fold
 from journal.folding import fold_rows, snapshot_of
 from journal.port import Row
-from journal.state import EMPTY, REMEMBERED_TURNS, FoldError, fold
+from journal.state import EMPTY
 from schemas.entries import Release
 from tests.support.entries import Session
 
