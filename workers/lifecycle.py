@@ -111,10 +111,6 @@ class Lifecycle(Commands):
             self.mail.remove(mail)
             self.mail.appendleft(mail)
             return self._begin(mail, state, out, now_ms)
-        if self._chains:
-            self._wake_again(held.turn, held.letter)
-            if self._wakes:
-                return True
         self._let_go(state, out)
         if self.mail:
             return self._park_next(self.mail[0], state, out, now_ms)
@@ -316,6 +312,8 @@ class Lifecycle(Commands):
             for turn, frame in zip(entry.joined, entry.frames[1:], strict=True):
                 self._publish(turn, frame, out, None, askers.get(turn))
         self._gave_up = None
+        if entry.quarantine is not None:
+            self._wake_again(entry.turn, entry.quarantine.letter)
         for op in self._cancels:
             self._answer(op, "applied" if entry.outcome == "cancelled" else "too_late", entry.turn, out, now_ms)
             if was is not None and was.held and self.state is not None:

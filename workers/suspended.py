@@ -133,7 +133,8 @@ class Suspended(Admission):
         """A timer is due: for a turn that awaits a decision, that is parked, that goes on, or that is over."""
         timer, _ = wake = self._wakes[0]
         turn, parked, held = state.open, state.parked_turn(timer.turn), state.quarantine
-        if held is not None and (held.turn, held.letter) == (timer.turn, timer.call) and turn is None:
+        quarantine = held is not None and (held.turn, held.letter) == (timer.turn, timer.call)
+        if held is not None and quarantine and turn is None and not self._is_here(held.first, state):
             return self._released(held, None, f"~{held.letter}~{DEADLINE}", state, out, now_ms)
         if turn is not None and turn.turn == timer.turn:
             asked = turn.awaits
@@ -151,6 +152,10 @@ class Suspended(Admission):
         self._chain(wake.trigger, state, wake=wake)
         self._unchain((), out)
         return True
+
+    def _is_here(self, turn: str | None, state: State) -> bool:
+        """Whether it waits in the mailbox, or is parked."""
+        return turn is not None and (state.parked_turn(turn) is not None or any(mail.id == turn for mail in self.mail))
 
     def _release_letter(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         """An operator dealt with a dead letter; "there is no such quarantine" is said after a look."""

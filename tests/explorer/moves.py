@@ -52,9 +52,12 @@ class Moves:
         return found
 
     def _may_say(self, world: World) -> bool:
-        """A delete is sent only while there is something to delete: then "unknown" is a lie."""
+        """A delete is sent while there is something to delete: then "unknown" is a lie. A release needs a letter."""
         if world.said == len(self.scope.commands):
             return False
+        if self.scope.said(world.said).kind == "release":
+            ended = world.outcome(self.scope.said(world.said).turn)
+            return ended is not None and ended.outcome == "failed"
         return self.scope.said(world.said).kind != "delete" or self.store.state(world.journal).opened is not None
 
     def _of_worker(self, world: World, worker: int, found: list[Event]) -> None:
@@ -65,7 +68,7 @@ class Moves:
             return
         if world.owner != worker:
             found.append(("lost", worker, 0))
-        if seat.marks[TURNS].next < len(self.scope.log):
+        if seat.marks[TURNS].next < self.scope.written(world.said):
             found.append(("poll", worker, TURNS))
         if seat.marks[CONTROL].next < world.said:
             found.append(("poll", worker, CONTROL))

@@ -26,6 +26,7 @@ from workers.effects import Acknowledge, Append, Publish
 from workers.holdings import Holdings
 from workers.lifecycle import Lifecycle
 from workers.session import Session
+from workers.suspended import Suspended
 
 
 class Planted(NamedTuple):
@@ -278,6 +279,63 @@ def no_slot_is_given_back() -> Any:
     return patch.object(Holdings, "_give_slot_back")
 
 
+def timers_deleted_before_their_work_is_published() -> Any:
+    """When the turn goes on, as if that were all that a timer is for."""
+    decided = Suspended._after_decision
+
+    def at_once(self: Suspended, entry: Any, state: Any, out: list[Any], now_ms: int) -> None:
+        decided(self, entry, state, out, now_ms)
+        for _, left, _ in self._chains:
+            left.clear()
+        self._unchain((), out)
+
+    return patch.object(Suspended, "_after_decision", at_once)
+
+
+def marked_though_others_are_parked_behind_it() -> Any:
+    chain = Holdings._chain
+
+    def alone(self: Holdings, trigger: Any, state: Any, *turns: str, wake: Any = None) -> None:
+        chain(self, trigger, state._replace(parked=()), *turns, wake=wake)
+
+    return patch.object(Holdings, "_chain", alone)
+
+
+def the_question_is_not_asked_again() -> Any:
+    waits = Lifecycle._wait_for_decision
+
+    def silent(self: Lifecycle, turn: Any, asked: Any, state: Any, out: list[Any], now_ms: int) -> bool:
+        if self._requesting is None and not self.running and self._armed is None:
+            self._requested = asked.call
+        return waits(self, turn, asked, state, out, now_ms)
+
+    return patch.object(Lifecycle, "_wait_for_decision", silent)
+
+
+def no_timer_for_a_question() -> Any:
+    return patch.object(Lifecycle, "_arm_first", lambda *_: False)
+
+
+def the_timer_of_this_question_is_freed_by_it() -> Any:
+    return patch.object(Holdings, "_wake_again")
+
+
+def frames_of_resumed_turns_wait_for_their_records() -> Any:
+    def alone(self: Holdings, turn: str, out: list[Any], to: Any = None) -> None:
+        self._republish_one(turn, out, to)
+
+    return patch.object(Holdings, "_republish", alone)
+
+
+def nothing_is_held_back_in_quarantine() -> Any:
+    def begins(self: Lifecycle, held: Any, state: Any, out: list[Any], now_ms: int) -> bool:
+        if state.parked:
+            return self._begin_parked(state.parked[0], state, out, now_ms)
+        return self._begin(self.mail[0], state, out, now_ms) if self.mail else False
+
+    return patch.object(Lifecycle, "_wait_in_quarantine", begins)
+
+
 _ZOMBIE = Scope(("T1",), faults={"rebalance": 1})
 _CRASH = Scope(("T1",), faults={"crash": 1})
 _DELETE = Scope(("T1",), ("delete",), faults={"rebalance": 1})
@@ -294,8 +352,14 @@ PLANTED = {
     "B7": Planted(no_proof_of_membership, _ZOMBIE, "after 1 faults"),
     "B8": Planted(two_appends_in_flight, Scope(("T1",), steps=1), "there is no version 2"),
     "B10": Planted(marked_at_the_claim, Scope(("T1",)), "is committed and T1 has no outcome"),
+    "B6": Planted(
+        timers_deleted_before_their_work_is_published, Scope(("T1 ask",), faults={"crash": 1}), "nothing more happens"
+    ),
     "J1": Planted(marked_where_it_runs, Scope(("T1", "T2"), faults={"keep": 1}), "is committed and"),
     "J2": Planted(one_session_given_up, Scope(("T1",), faults={"crash": 1, "coordinator": 1}), "nothing more happens"),
+    "J3": Planted(
+        marked_though_others_are_parked_behind_it, Scope(("T1 ask", "T2"), faults={"crash": 1}), "nothing more happens"
+    ),
     "J4": Planted(
         a_second_op_publishes_nothing, Scope(("T1",), ("cancel T1",), faults={"crash": 1}), "never published"
     ),
@@ -303,15 +367,26 @@ PLANTED = {
     "J5b": Planted(read_before_the_op_came, _DELETE, "delete is answered unknown"),
     "J6": Planted(closed_before_the_frames_are_out, _DELETE_CRASH, "never published"),
     "J7": Planted(unset_by_nobody_after_a_crash, _DELETE_CRASH, "content is left"),
+    "J8": Planted(the_question_is_not_asked_again, Scope(("T1 ask",), faults={"crash": 1}), "is committed and"),
     "J9": Planted(a_known_turn_is_a_collision, Scope(("T1", "T2", "T1"), remembers=1), "for ever"),
+    "J10": Planted(the_timer_of_this_question_is_freed_by_it, Scope(("T1 ask",), faults={"crash": 1}), "is committed"),
+    "J10b": Planted(no_timer_for_a_question, Scope(("T1 ask",)), "is committed and T1 has no outcome"),
     "J12": Planted(taken_over_without_a_proof, _ZOMBIE, "tries after 1 faults"),
     "M1": Planted(a_settled_cancel_is_forgotten, _FORGOTTEN, "nothing more happens"),
     "M2": Planted(what_ended_elsewhere_still_waits, Scope(("T1", "T2"), faults={"rebalance": 1}), "goes out before"),
     "M3": Planted(known_is_over, Scope(("T1", "T2"), ("cancel T2",), faults={"rebalance": 1}), "too_late"),
     "M4": Planted(a_dead_owners_frames_are_not_waited_for, Scope(("T1", "T2"), faults={"crash": 1}), "goes out before"),
     "M5": Planted(a_take_over_waits_for_no_frames, Scope(("T1", "T2", "T3"), faults={"crash": 1}), "goes out before"),
+    "M8": Planted(
+        frames_of_resumed_turns_wait_for_their_records, Scope(("T1 ask", "T2"), faults={"crash": 1}), "goes out before"
+    ),
     "M6": Planted(a_strangers_turn_begins, Scope(("T1", "T2 foreign")), "of a stranger is claimed"),
     "M7": Planted(a_stranger_cancels_what_waits, Scope(("T1",), ("cancel T1 foreign",)), "by a stranger's cancel"),
+    "S3": Planted(
+        nothing_is_held_back_in_quarantine,
+        Scope(("T1", "T2", "T3"), ("release T1 T3",), faults={"crash": 1}, tries=1, waits=True),
+        "is completed after",
+    ),
     "S1": Planted(no_slot_is_given_back, Scope(("T1",)), "a slot is held"),
     "S2": Planted(what_joined_is_forgotten_at_the_end, Scope(("T1", "T2 steer")), "nothing more happens"),
 }

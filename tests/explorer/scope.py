@@ -47,10 +47,12 @@ class Scope:
     `ask ask`: twice.
 
     `commands`: what clients say, at any time, in this order: `cancel T1`, `steer T1`, `approve T1`, `delete`, each
-    perhaps `foreign`; said again it is a copy, with the same op. `approve T1 1`: on its second question. `faults`: how
-    many of each. `steps`: of each turn. `remembers`: how many ended turns a state remembers. `merge`: whether FINISH
-    may carry the next CLAIM. `tries`: the limit of a worker. `deadline_s`: of each turn; `idle_s`: when a session
-    expires; `fresh`: whether a turn opens an expired one anew. `queues`: whether a slot is granted later, not at once.
+    perhaps `foreign`; said again it is a copy, with the same op. `approve T1 1`: on its second question. `release T1`:
+    its dead letter is discarded; `release T1 T3`: redriven as T3, whose record comes after that. `waits`: the agent's
+    sessions wait for it. `faults`: how many of each. `steps`: of each turn. `remembers`: how many ended turns a state
+    remembers. `merge`: whether FINISH may carry the next CLAIM. `tries`: the limit of a worker. `deadline_s`: of each
+    turn; `idle_s`: when a session expires; `fresh`: whether a turn opens an expired one anew. `queues`: whether a slot
+    is granted later, not at once.
     """
 
     log: tuple[str, ...]
@@ -64,6 +66,7 @@ class Scope:
     idle_s: int = 86_400
     fresh: bool = True
     queues: bool = False
+    waits: bool = False
 
     def turn(self, offset: int) -> str:
         """The turn of the record at `offset`."""
@@ -93,7 +96,34 @@ class Scope:
         """(turn, call) of every timer that may be armed."""
         turns = dict.fromkeys(record.split()[0] for record in self.log)
         calls = [(turn, call_of(turn, number)) for turn, count in self.asks.items() for number in range(count)]
+        if self.waits:
+            calls += [(turn, self.letter(turn)) for turn in turns]
         return (*calls, *((turn, "") for turn in turns)) if calls else ()
+
+    def letter(self, turn: str) -> str:
+        """The id of the dead letter of `turn`."""
+        return f"agent.turns/0@{self.place_of(turn)}"
+
+    def written(self, said: int) -> int:
+        """How many turn records there are once so many commands were said."""
+        later = [
+            self.place_of(command.split()[2])
+            for command in self.commands[said:]
+            if len(command.split()) > 2 and command.startswith("release")
+        ]
+        return min(later, default=len(self.log))
+
+    def place_of(self, turn: str) -> int:
+        """The offset of its first record."""
+        return next(at for at, record in enumerate(self.log) if record.split()[0] == turn)
+
+    def place(self, turn: str) -> int:
+        """Where it belongs in the order of turns: one that was redriven, where it was before."""
+        for command in self.commands:
+            kind, *turns = command.split()
+            if kind == "release" and turns[1:] == [turn]:
+                turn = turns[0]
+        return self.place_of(turn)
 
     def decides(self, op: str) -> str | None:
         """The call that an op decides on."""
@@ -137,13 +167,17 @@ class Scope:
             number = next((int(word) for word in self.commands[index].split() if word.isdigit()), 0)
             decision = "allow" if said.kind == "approve" else "deny"
             body |= {"kind": "approve", "call": call_of(said.turn, number), "decision": decision}
+        if said.kind == "release":
+            body["letter"] = self.letter(said.turn)
+            redriven = self.commands[index].split()[2:]
+            body |= {"turn": redriven[0]} if redriven else {}
         control = CONTROL.validate_python(body)
         position = Position(stream="agent.control", partition=0, offset=index, timestamp_ms=0)
         return ControlRecord("s", control, position, None)
 
     def rules(self, worker: int) -> Rules:
         """What holds for the sessions of a worker."""
-        terms = Terms("echo", "1", 1_000 * self.idle_s, self.fresh)
+        terms = Terms("echo", "1", 1_000 * self.idle_s, self.fresh, self.waits)
         return Rules(f"w{worker}", self.tries, lambda _: terms)
 
 

@@ -41,10 +41,24 @@ SHORT = {
     "suspend, cancel": Scope(("T1 ask", "T2"), ("cancel T1",), faults={}),
     "suspend, interrupt": Scope(("T1 ask", "T2 interrupt"), faults={"crash": 1}),
     "suspend, delete": Scope(("T1 ask",), ("delete",), faults={"crash": 1}),
+    "quarantine": Scope(("T1", "T2"), faults={"crash": 2}, tries=1, waits=True),
+    "quarantine, discarded": Scope(("T1", "T2"), ("release T1",), faults={"crash": 1}, tries=1, waits=True),
+    "quarantine, redriven": Scope(("T1", "T2", "T3"), ("release T1 T3",), faults={"crash": 1}, tries=1, waits=True),
     "two decisions": Scope(("T1 ask",), ("approve T1", "deny T1"), faults={}),
 }
 
 WIDE = {
+    "quarantine, zombie": Scope(("T1", "T2"), faults={"crash": 1, "rebalance": 1}, tries=1, waits=True),
+    "quarantine, discarded, two crashes": Scope(
+        ("T1", "T2"), ("release T1",), faults={"crash": 2}, tries=1, waits=True
+    ),
+    "quarantine, redriven, two crashes": Scope(
+        ("T1", "T2", "T3"), ("release T1 T3",), faults={"crash": 2}, tries=1, waits=True
+    ),
+    "quarantine, cancel": Scope(("T1", "T2"), ("cancel T2",), faults={"crash": 2}, tries=1, waits=True),
+    "quarantine, delete": Scope(("T1", "T2"), ("delete",), faults={"crash": 2}, tries=1, waits=True),
+    "quarantine, interrupt": Scope(("T1", "T2", "T3 interrupt"), faults={"crash": 2}, tries=1, waits=True),
+    "quarantine, ambiguous": Scope(("T1", "T2"), faults={"crash": 1, "ambiguous": 1}, tries=1, waits=True),
     "suspend, approve, copy, zombie": Scope(("T1 ask", "T1"), ("approve T1",), faults={"rebalance": 1}),
     "suspend, park, approve, crash": Scope(("T1 ask", "T2"), ("approve T1",), faults={"crash": 1}),
     "suspend, two parked, crash": Scope(("T1 ask", "T2", "T3"), faults={"crash": 1}),
