@@ -172,6 +172,9 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         offsets = {place: await consumer.position(self._tp(place)) for place in places}
         if generation != self._generation or not self._assigned:
             return
+        # Each leader tells its positions when it is asked, so one may come after records of its partition were read:
+        # it then lies behind them, and whoever starts there would take them for seen, and commit them.
+        offsets |= {(record.topic[self._prefix :], record.partition): record.offset for record in reversed(self._held)}
         self._committed = dict(offsets)
         self._next = {**offsets, **self._next}
         self.hints.begin(generation)

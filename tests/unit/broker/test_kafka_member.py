@@ -1,14 +1,20 @@
-"""A member that is being stopped while the group rebalances: the last commit is made, nothing new begins."""
+"""A member at the edges of its assignments: where reading begins, and a rebalance that meets its end."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
+
+from aiokafka import TopicPartition
 
 from broker import kafka_member
 from broker.handover import Handover
 from broker.kafka_member import KafkaMember
+from broker.kafka_records import KafkaRecord
+from broker.port import Assignment, Record
 from schemas.settings import KafkaSettings
 
 
@@ -51,3 +57,71 @@ async def test_a_rebalance_while_it_stops_commits_what_is_left_and_begins_nothin
 
 def _handover() -> Handover:
     return Handover.__new__(Handover)
+
+
+class Reading:
+    """Two partitions whose group has committed 5; where reading begins is told late, and meanwhile both are read."""
+
+    def __init__(self) -> None:
+        self.places = {TopicPartition("turns", part): 5 for part in (0, 1)}
+        self.told = asyncio.Event()
+        self._coordinator = SimpleNamespace(generation=1, member_id="m")
+
+    def assignment(self) -> set[Any]:
+        return set(self.places)
+
+    def paused(self) -> set[Any]:
+        return set()
+
+    def pause(self, *_: Any) -> None:
+        pass
+
+    resume = pause
+
+    async def position(self, partition: Any) -> int:
+        await self.told.wait()
+        return self.places[partition]
+
+    def read(self, count: int) -> dict[Any, list[KafkaRecord]]:
+        found = {}
+        for partition, at in self.places.items():
+            numbers = range(at, at + count)
+            found[partition] = [KafkaRecord("turns", partition.partition, n, 0, b"s", b"", ()) for n in numbers]
+            self.places[partition] = at + count
+        return found
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.assignments: list[Assignment] = []
+        self.records: list[Record] = []
+
+    def assigned(self, assignment: Assignment) -> None:
+        self.assignments.append(assignment)
+
+    def received(self, _: int, records: Sequence[Record]) -> None:
+        self.records.extend(records)
+
+    def failed(self, error: BaseException) -> None:
+        raise error
+
+
+async def test_what_is_read_before_every_partition_has_told_its_place_belongs_to_the_assignment() -> None:
+    """A position that is told after the first records were read lies behind them: they would count as seen."""
+    heard, consumer = Heard(), Reading()
+    handover = Handover(asyncio.get_running_loop(), heard)
+    member = KafkaMember(KafkaSettings(kafka_bootstrap="nowhere:1"), "g", {"turns": "turns"}, handover)
+    member._consumer = consumer
+    member.on_partitions_assigned([])
+    await asyncio.sleep(0)
+    member._deliver(consumer.read(2))
+    member._deliver(consumer.read(1))
+    consumer.told.set()
+    assert member._announcer is not None
+    await member._announcer
+    await asyncio.sleep(0)
+
+    assert heard.assignments[0].offsets == {("turns", 0): 5, ("turns", 1): 5}
+    assert sorted((record.partition, record.offset) for record in heard.records) == [
+        (part, offset) for part in (0, 1) for offset in (5, 6, 7)
+    ]
