@@ -1,7 +1,7 @@
-# install run test check load simulate explore mutants docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
+# install run test check load simulate explore mutants chaos docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 LOCKED = $(PIP) --require-hashes --only-binary=:all: --requirement
-.PHONY: install run test check load simulate explore mutants docs dev
+.PHONY: install run test check load simulate explore mutants chaos docs dev
 
 install: .venv/.installed
 	@true
@@ -25,6 +25,9 @@ explore: dev
 
 mutants: dev
 	.venv/bin/python -m tests.mutants
+
+chaos: install
+	.venv/bin/fleet chaos run --minutes 30 --rate 32 --seed 21 --every-s 30 --brokers 3 --mongods 3 --workers 3 --least 45000
 
 load: dev
 	.venv/bin/python -m loadtest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def binary() -> Path:
     if found is None:
         raise CannotStart("the database is not installed: no mongod was found", ADVICE)
     return Path(found)
+
+
+def version() -> str:
+    """What the binary calls itself, "db version v…". Blocks for a moment. Raises CannotStart."""
+    said = subprocess.run([str(binary()), "--version"], check=True, capture_output=True, text=True, timeout=20)
+    return said.stdout.partition("\n")[0].strip()
 
 
 def uri(port: int) -> str:

@@ -1,12 +1,13 @@
-"""Apache Kafka itself for a run, where a JVM (17) and Maven are: one KRaft broker. Knows how it is fetched and
-started, nothing of topics."""
+"""Apache Kafka itself for a run, where a JVM (17) and Maven are: one KRaft broker, or several. Knows how it is fetched
+and started, nothing of topics."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtest.processes import PartFailed, free_port
@@ -20,17 +21,27 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 """
 SETTINGS = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "5",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
     "auto.create.topics.enable": "false",
 }
+REPLICAS = 3
+"""Of the broker's own topics, where there are so many brokers."""
+HEAP_ALONE, HEAP_OF_MANY = "512m", "400m"
 FETCH_S, FORMAT_S = 600, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One broker, which is a controller as well. `doors`: more ports to listen on, each with the port at which who
+    comes in there is told to find the broker (a proxy's, say). By the n-th door one is led to the n-th of the others.
+    """
+
+    port: int = field(default_factory=free_port)
+    controller: int = field(default_factory=free_port)
+    doors: Mapping[int, int] = field(default_factory=dict)
 
 
 def available() -> bool:
@@ -38,31 +49,56 @@ def available() -> bool:
     return all(shutil.which(tool) for tool in ("java", "mvn"))
 
 
-def command(folder: Path, port: int, doors: Mapping[int, int] | None = None) -> list[str]:
-    """Fetch the jars once into the user's cache, format a new log directory in `folder`; the command that serves it on
-    `port`. `doors`: more ports to listen on, each with the port at which who comes in there is told to find the broker
-    (a proxy's, say). Takes seconds and blocks. Raises PartFailed."""
-    settings = SETTINGS | _places(folder, port, free_port(), doors or {})
-    config = folder / "server.properties"
-    config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), "utf-8")
-    java = ["java", "-Xmx512m", "-cp", f"{_libraries()}/*"]
+def command(folder: Path, port: int) -> list[str]:
+    """The command that serves one broker on `port`; otherwise as `commands`."""
+    return commands(folder, [Node(port)])[0]
+
+
+def commands(folder: Path, nodes: Sequence[Node]) -> list[list[str]]:
+    """Fetch the jars once into the user's cache, format a new log directory for each node in `folder`; the commands
+    that serve them as one cluster. Takes seconds and blocks. Raises PartFailed."""
+    heap = HEAP_ALONE if len(nodes) == 1 else HEAP_OF_MANY
+    java = ["java", f"-Xmx{heap}", "-cp", f"{_libraries()}/*"]
     tool = [*java, "kafka.tools.StorageTool"]
     cluster = _output([*tool, "random-uuid"], FORMAT_S).split()[-1]
-    _output([*tool, "format", "-t", cluster, "-c", str(config)], FORMAT_S)
-    return [*java, "kafka.Kafka", str(config)]
+    configs = [_written(folder, number, nodes) for number in range(1, len(nodes) + 1)]
+    for config in configs:
+        _output([*tool, "format", "-t", cluster, "-c", str(config)], FORMAT_S)
+    return [[*java, "kafka.Kafka", str(config)] for config in configs]
 
 
-def _places(folder: Path, port: int, controller: int, doors: Mapping[int, int]) -> dict[str, str]:
-    names = {f"DOOR{number}": door for number, door in enumerate(doors.items())}
+def _written(folder: Path, number: int, nodes: Sequence[Node]) -> Path:
+    """The settings of the node with this number, from 1 on."""
+    voters = ",".join(f"{place}@127.0.0.1:{node.controller}" for place, node in enumerate(nodes, 1))
+    own = {"node.id": str(number), "controller.quorum.voters": voters, "log.dirs": str(folder / f"kafka-{number}")}
+    settings = SETTINGS | _copies(min(len(nodes), REPLICAS)) | own | _places(nodes[number - 1])
+    config = folder / f"server-{number}.properties"
+    config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), "utf-8")
+    return config
+
+
+def _copies(replicas: int) -> dict[str, str]:
+    """One broker may be missing where there are several; of our own topics topics.yaml says it."""
+    least = str(max(1, replicas - 1))
+    return {
+        "offsets.topic.replication.factor": str(replicas),
+        "transaction.state.log.replication.factor": str(replicas),
+        "transaction.state.log.min.isr": least,
+        "min.insync.replicas": least,
+    }
+
+
+def _places(node: Node) -> dict[str, str]:
+    names = {f"DOOR{number}": door for number, door in enumerate(node.doors.items())}
     inside = [f"{name}://127.0.0.1:{listening}" for name, (listening, _) in names.items()]
     outside = [f"{name}://127.0.0.1:{told}" for name, (_, told) in names.items()]
+    own, control = f"PLAINTEXT://127.0.0.1:{node.port}", f"CONTROLLER://127.0.0.1:{node.controller}"
     protocols = [SETTINGS["listener.security.protocol.map"], *(f"{name}:PLAINTEXT" for name in names)]
     return {
-        "log.dirs": str(folder / "kafka"),
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "listener.security.protocol.map": ",".join(protocols),
-        "listeners": ",".join([f"PLAINTEXT://127.0.0.1:{port}", f"CONTROLLER://127.0.0.1:{controller}", *inside]),
-        "advertised.listeners": ",".join([f"PLAINTEXT://127.0.0.1:{port}", *outside]),
+        "listeners": ",".join([own, control, *inside]),
+        "advertised.listeners": ",".join([own, *outside]),
+        "inter.broker.listener.name": "PLAINTEXT",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import httpx
@@ -28,17 +28,19 @@ ROTTEN = {
 @dataclass(slots=True)
 class Done:
     """A fault as it happened, in seconds from the start of the load. `what` says to whom; `skipped`: its target was in
-    the hands of another one; `silence_s`: the longest time without an answer about it; `takeovers`: turns that went on
-    with another attempt within 20 s and before the next fault, the last of them `takeover_s` after this one."""
+    the hands of another one; `pid`: of the worker that lost its turns. The rest is what was felt of it, see
+    `fleet.chaos.aftermath`."""
 
     fault: str
     what: str
     at_s: float
     until_s: float
     skipped: bool = False
+    pid: int | None = None
+    alone: bool = True
+    recovery_s: float = 0.0
     silence_s: float = 0.0
-    takeovers: int = 0
-    takeover_s: float = 0.0
+    takeovers_s: list[float] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,6 +63,7 @@ class Breaking:
             Fault.GATEWAY: self._kill_gateway,
             Fault.GATEWAY_DRAIN: self._drain_gateway,
             Fault.BROKER: self._kill_broker,
+            Fault.BROKER_FREEZE: self._freeze_broker,
             Fault.STEP_DOWN: self._step_down,
             Fault.PRIMARY: self._kill_primary,
             Fault.MODEL: self._model,
@@ -68,6 +71,7 @@ class Breaking:
             Fault.CUT: self._network,
             Fault.HOLD: self._network,
             Fault.SLOW: self._network,
+            Fault.THROTTLE: self._network,
         }
 
     async def carry_out(self, plan: list[Planned], start_s: float) -> None:
@@ -122,14 +126,19 @@ class Breaking:
         await self._held(process, done, work)
 
     async def _kill_worker(self, planned: Planned, done: Done) -> None:
-        await self._kill(self._worker(planned), planned, done)
+        worker = self._worker(planned)
+        done.pid = worker.pid
+        await self._kill(worker, planned, done)
 
     async def _drain_worker(self, planned: Planned, done: Done) -> None:
         await self._drain(self._worker(planned), planned, done)
 
     async def _freeze(self, planned: Planned, done: Done) -> None:
-        process = self._worker(planned)
+        worker = self._worker(planned)
+        done.pid = worker.pid
+        await self._stop(worker, planned, done)
 
+    async def _stop(self, process: Process, planned: Planned, done: Done) -> None:
         async def work() -> None:
             process.freeze()
             await asyncio.sleep(planned.for_s)
@@ -146,8 +155,20 @@ class Breaking:
         await self._drain(self._stack.gateway, planned, done)
 
     async def _kill_broker(self, planned: Planned, done: Done) -> None:
-        assert self._stack.broker is not None
-        await self._kill(self._stack.broker, planned, done)
+        if (broker := self._broker(planned, done)) is not None:
+            await self._kill(broker, planned, done)
+
+    async def _freeze_broker(self, planned: Planned, done: Done) -> None:
+        if (broker := self._broker(planned, done)) is not None:
+            await self._stop(broker, planned, done)
+
+    def _broker(self, planned: Planned, done: Done) -> Process | None:
+        """One of them, while no other is broken: a cluster is to survive one loss, not two."""
+        brokers = self._stack.brokers
+        if broken := next((broker for broker in brokers if broker.busy), None):
+            done.what, done.skipped = f"{broken.name} is broken already", True
+            return None
+        return brokers[planned.which % len(brokers)]
 
     async def _step_down(self, _: Planned, done: Done) -> None:
         number = await primary(self._stack.addresses)
@@ -165,16 +186,17 @@ class Breaking:
         await self._kill(self._stack.mongods[number], planned, done)
 
     async def _network(self, planned: Planned, done: Done) -> None:
-        link = self._stack.links[planned.which % len(self._stack.links)]
-        done.what = link.name
-        if link.busy:
+        route = self._stack.routes[planned.which % len(self._stack.routes)]
+        done.what = route.name
+        if route.busy:
             done.skipped = True
             return
-        link.busy = True
-        {Fault.CUT: link.cut, Fault.HOLD: link.hold}.get(planned.fault, link.slow)()
+        route.busy = True
+        acts = {Fault.CUT: route.cut, Fault.HOLD: route.hold, Fault.SLOW: route.slow, Fault.THROTTLE: route.throttle}
+        acts[planned.fault]()
         await asyncio.sleep(planned.for_s)
-        link.mend()
-        link.busy = False
+        route.mend()
+        route.busy = False
 
     async def _poisoned(self, planned: Planned, done: Done) -> None:
         done.what = f"a turn of session poison-{planned.which}"

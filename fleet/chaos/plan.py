@@ -17,6 +17,7 @@ class Fault(StrEnum):
     GATEWAY = "gateway"
     GATEWAY_DRAIN = "gateway-drain"
     BROKER = "broker"
+    BROKER_FREEZE = "broker-freeze"
     STEP_DOWN = "step-down"
     PRIMARY = "primary"
     MODEL = "model"
@@ -24,6 +25,7 @@ class Fault(StrEnum):
     CUT = "cut"
     HOLD = "hold"
     SLOW = "slow"
+    THROTTLE = "throttle"
 
 
 MEANINGS: dict[Fault, str] = {
@@ -32,14 +34,19 @@ MEANINGS: dict[Fault, str] = {
     Fault.DRAIN: "a worker gets SIGTERM, drains, and is started again",
     Fault.GATEWAY: "the gateway is killed with -9, and started again",
     Fault.GATEWAY_DRAIN: "the gateway gets SIGTERM, and is started again",
-    Fault.BROKER: "the broker is killed with -9, and started again after some seconds",
+    Fault.BROKER: "a broker is killed with -9, and started again after some seconds",
+    Fault.BROKER_FREEZE: "one of several brokers is stopped (SIGSTOP) for less or more than its cluster waits for it",
     Fault.STEP_DOWN: "the primary of the replica set steps down",
     Fault.PRIMARY: "the primary is killed with -9, and started again after some seconds",
     Fault.MODEL: "the model answers 429 and 503, and cuts streams",
     Fault.POISON: "a turn kills every process that runs it, three times",
-    Fault.CUT: "connections of one process to Kafka, or to MongoDB, are reset, and new ones refused for some seconds",
+    Fault.CUT: (
+        "connections of one process to Kafka (to all brokers, or to one), or to MongoDB, are reset, "
+        "and new ones refused for some seconds"
+    ),
     Fault.HOLD: "the same, half-open: nothing gets through and nothing is closed; it arrives when that is over",
     Fault.SLOW: "the same, each piece of data delayed by 0.2 s",
+    Fault.THROTTLE: "the same, 8 KiB a second each way",
 }
 LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.KILL: (0.2, 4.0),
@@ -48,6 +55,7 @@ LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.GATEWAY: (0.2, 2.0),
     Fault.GATEWAY_DRAIN: (0.0, 1.0),
     Fault.BROKER: (0.5, 5.0),
+    Fault.BROKER_FREEZE: (0.5, 16.0),
     Fault.STEP_DOWN: (0.0, 0.0),
     Fault.PRIMARY: (0.5, 6.0),
     Fault.MODEL: (3.0, 8.0),
@@ -55,6 +63,7 @@ LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.CUT: (0.5, 10.0),
     Fault.HOLD: (0.5, 14.0),
     Fault.SLOW: (2.0, 8.0),
+    Fault.THROTTLE: (2.0, 8.0),
 }
 """How long the thing stays broken, from its first moment on, before somebody mends it."""
 FIRST_S, REST_S = 5.0, 12.0

@@ -54,6 +54,11 @@ class Process:
             raise PartFailed(f"{self.name} is not running")
         return self._child
 
+    @property
+    def pid(self) -> int | None:
+        """Of the present life; None between two."""
+        return self._child.pid if self._child is not None else None
+
     async def start(self) -> None:
         """Start it and wait until it is ready. Raises PartFailed."""
         child = self._child = Child(self.name, self._command, env=self._env, log=self._log)

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fleet.chaos.aftermath import by_kind
 from fleet.chaos.breaking import Done
 from fleet.chaos.finding import Verdict
 from loadtest.plots import HEIGHT, LEFT, RIGHT, WIDTH, svg
@@ -62,6 +63,7 @@ class Report:
             "machine": dict(self.machine),
             "load": _finite(dict(self.score)),
             "faults": [fault.as_json() for fault in self.faults],
+            "by_kind": by_kind(self.faults),
             "deaths": list(self.deaths),
             "verdict": self.verdict.as_json(),
             "by_second": {"columns": ["second", "completed", "p99_ms"], "rows": series},
@@ -79,6 +81,7 @@ class Report:
                 _list("faults", self.failures),
                 self._load(),
                 _axis(self.faults, max((second for second, *_ in self.seconds_of_load), default=0) + 1),
+                self._kinds(),
                 *map(svg, self._charts()),
                 self._verdict(),
                 _list("faults", self.deaths),
@@ -90,6 +93,17 @@ class Report:
         shown = {name: value for name, value in self.score.items() if value not in ({}, [], 0)}
         rows = "".join(f"<tr><td>{escape(name)}<td>{escape(str(value))}" for name, value in shown.items())
         return f"<h2>Load</h2><table>{rows}</table>"
+
+    def _kinds(self) -> str:
+        found = by_kind(self.faults)
+        names = list(dict.fromkeys(name for felt in found.values() for name in felt))
+        head = "".join(f"<th>{escape(name)}" for name in ("fault", *names))
+        rows = "".join(
+            f"<tr><td>{escape(kind)}"
+            + "".join(f"<td>{'–' if felt.get(name) is None else felt[name]}" for name in names)
+            for kind, felt in found.items()
+        )
+        return f"<h2>What was felt of each kind</h2><table><tr>{head}{rows}</table>"
 
     def _charts(self) -> list[Chart]:
         labels = [str(second) for second, *_ in self.seconds_of_load]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import secrets
 import shutil
 import signal
@@ -21,7 +22,8 @@ import uvloop
 
 from broker.kafka_scan import KafkaScan
 from broker.port import BrokerUnavailable
-from fleet.chaos.breaking import Breaking
+from fleet.chaos.aftermath import by_kind, measure
+from fleet.chaos.breaking import Breaking, Done
 from fleet.chaos.check import print_verdict
 from fleet.chaos.finding import Verdict
 from fleet.chaos.gather import Sources, inspect
@@ -39,14 +41,11 @@ from loadtest import apache_kafka, machine
 from loadtest.processes import PartFailed
 from schemas.settings import KafkaSettings, MongoSettings, WorkerSettings
 
-TAKEN_S = 20.0
 MARKS = ("test", "chaos")
-NETWORK = frozenset({Fault.CUT, Fault.HOLD, Fault.SLOW})
+NETWORK = frozenset({Fault.CUT, Fault.HOLD, Fault.SLOW, Fault.THROTTLE})
 OURS = frozenset({Fault.KILL, Fault.FREEZE, Fault.DRAIN, Fault.GATEWAY, Fault.GATEWAY_DRAIN, Fault.MODEL, Fault.POISON})
 """What can be broken where broker and database are somebody else's."""
 QUIET_S = 3.0
-AFTER_S = 5.0
-"""A fault is felt for so long after it was mended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,7 @@ class Wish:
     sessions: int = 100
     workers: int = 2
     kafka: str | None = None
+    brokers: int = 1
     mongods: int = 1
     least: int | None = None
     out: Path = Path("chaos-report")
@@ -122,7 +122,9 @@ def shape_of(wish: Wish) -> Shape:
     kafka, mongo = KafkaSettings(), MongoSettings()
     if not (kafka.kafka_bootstrap or mongo.mongo_uri):
         found = "apache" if apache_kafka.available() else "embedded"
-        return Shape(kafka=wish.kafka or found, mongods=wish.mongods, workers=wish.workers)
+        if wish.brokers > 1 and (wish.kafka or found) == "embedded":
+            raise CommandError(Exit.USAGE, "--brokers: the embedded broker is always one; several need Apache Kafka")
+        return Shape(kafka=wish.kafka or found, brokers=wish.brokers, mongods=wish.mongods, workers=wish.workers)
     if not (kafka.kafka_bootstrap and mongo.mongo_uri):
         raise CommandError(Exit.USAGE, "set both FLEET_KAFKA_BOOTSTRAP and FLEET_MONGO_URI, or none of them")
     marked = kafka.topic_prefix.startswith(MARKS) and mongo.mongo_database.startswith(MARKS)
@@ -153,6 +155,8 @@ def faults_of(wish: Wish, shape: Shape) -> tuple[Fault, ...]:
         can.add(Fault.STEP_DOWN)
     if shape.kafka == "apache":
         can.add(Fault.BROKER)  # the embedded one forgets its last second when it is killed
+    if shape.kafka == "apache" and shape.brokers > 1:
+        can.add(Fault.BROKER_FREEZE)
     if shape.kafka == "apache" or shape.mongods == 1:
         can |= NETWORK
     if wrong := [fault.value for fault in wish.faults if fault not in can]:
@@ -167,9 +171,10 @@ async def _run(wish: Wish, shape: Shape) -> Report:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="turnfleet-chaos-"))
-    score = Score()
+    score, about = Score(), machine.describe()
     try:
-        _say(f"starting {shape.kafka} Kafka, {shape.mongods or 'given'} mongod, {shape.workers} workers, a gateway")
+        kafka = f"{shape.kafka} Kafka" + (f" of {shape.brokers} brokers" if shape.brokers > 1 else "")
+        _say(f"starting {kafka}, {shape.mongods or 'given'} mongod, {shape.workers} workers, a gateway")
         async with Stack(shape, folder) as stack:
             breaking = await _load(wish, stack, score)
             verdict = await _verdict(stack)
@@ -182,13 +187,13 @@ async def _run(wish: Wish, shape: Shape) -> Report:
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - begun_s, 1),
         seed=wish.seed,
-        machine=machine.describe() | {"kafka": shape.kafka, "mongods": shape.mongods},
+        machine=about | stack.describe() | {"load_after": [round(load, 2) for load in os.getloadavg()]},
         faults=breaking.done,
         score=score.as_json(),
         seconds_of_load=score.seconds(),
         verdict=verdict,
         deaths=deaths,
-        failures=failures_of(score, verdict, deaths, needed=wish.needed),
+        failures=failures_of(score, verdict, deaths, needed=wish.needed, faults=breaking.done),
     )
 
 
@@ -203,10 +208,7 @@ async def _load(wish: Wish, stack: Stack, score: Score) -> Breaking:
             together.create_task(breaking.carry_out(plan, score.start_s), name="faults")
             together.create_task(load.run(traffic, Pace(wish.rate, wish.seconds)), name="load")
         await asyncio.sleep(QUIET_S)  # commits are hints, and come late
-    for done, following in zip(breaking.done, [*breaking.done[1:], None], strict=True):
-        until_s = done.at_s + TAKEN_S if following is None else min(done.at_s + TAKEN_S, following.at_s)
-        done.takeovers, done.takeover_s = score.taken_over(done.at_s, until_s)
-        done.silence_s = round(score.silence_s(done.at_s, done.until_s + AFTER_S), 2)
+    measure(breaking.done, score)
     return breaking
 
 
@@ -216,7 +218,9 @@ async def _verdict(stack: Stack) -> Verdict:
         return await inspect(sources, settled=True)
 
 
-def failures_of(score: Score, verdict: Verdict, deaths: Sequence[str], *, needed: int) -> list[str]:
+def failures_of(
+    score: Score, verdict: Verdict, deaths: Sequence[str], *, needed: int, faults: Sequence[Done] = ()
+) -> list[str]:
     """Why a run is no pass; none: every promise held, and enough happened to say so."""
     failures = [f"{count} × {kind}" for kind, count in sorted(verdict.kinds.items())]
     if score.unanswered:
@@ -226,6 +230,8 @@ def failures_of(score: Score, verdict: Verdict, deaths: Sequence[str], *, needed
     failures += [f"a process ended that nobody broke: {death.splitlines()[0]}" for death in deaths]
     if score.outcomes["completed"] < needed:
         failures.append(f"{score.outcomes['completed']} turns were completed, {needed} are needed to prove anything")
+    if (happened := sum(not fault.skipped for fault in faults)) < len(faults) / 2:
+        failures.append(f"{happened} of {len(faults)} faults happened, the others found their target broken already")
     return failures
 
 
@@ -250,6 +256,8 @@ def _print(report: Report) -> None:
         f"latency p50 {latency['p50_ms']:,.0f} ms, p99 {latency['p99_ms']:,.0f} ms, longest silence "
         f"{load['longest_silence_s']:g} s; {done} faults; {load['repeated_sends']:,} sends repeated"
     )
+    for kind, felt in by_kind(report.faults).items():
+        print(f"{kind}: " + ", ".join(f"{name} {value:g}" for name, value in felt.items() if value is not None))
     print_verdict(report.verdict)
     for failure in report.failures:
         print(f"FAILED: {failure}")

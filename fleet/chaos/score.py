@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from fleet.chaos.traffic import Ask
@@ -32,8 +33,9 @@ class Score:
         self._accepted: set[str] = set()
         self._ended: set[str] = set()
         self._latency: dict[int, list[float]] = defaultdict(list)
-        self._ends: list[float] = []
-        self._takeovers: list[float] = []
+        self._waits: list[tuple[float, float]] = []  # from, to: of completed turns, in order of their ends
+        self._runs_at: dict[str, int] = {}
+        self._takeovers: list[tuple[float, int]] = []
 
     def offered(self, ask: Ask) -> None:
         """A new turn is about to be sent."""
@@ -55,18 +57,18 @@ class Score:
     def heard(self, frame: Mapping[str, Any]) -> None:
         """A frame of the replies; the first terminal one of each turn counts."""
         turn = frame.get("turn")
-        if frame.get("type") == "started" and frame["attempt"] > 1:
-            self._takeovers.append(self._now_s())
+        if frame.get("type") == "started" and isinstance(turn, str):
+            self._started(turn, frame)
         ask = self._asked.get(turn) if isinstance(turn, str) else None
         if ask is None or frame["type"] not in TERMINALS or ask.turn in self._ended:
             return
         now_s = self._now_s()
         self._ended.add(ask.turn)
         self.outcomes[frame["type"]] += 1
-        self._ends.append(now_s)
         if frame["type"] == "failed":
             self.codes[str(frame.get("code"))] += 1
         if frame["type"] == "completed":
+            self._waits.append((self._offered_s[ask.turn], now_s))
             self._latency[int(now_s)].append(now_s - self._offered_s[ask.turn])
             if ask.answer and frame["text"] != ask.answer and len(self.wrong) < EXAMPLES:
                 self.wrong.append(f"{ask.session}/{ask.turn}: answered {frame['text']!r}, want {ask.answer!r}")
@@ -76,15 +78,28 @@ class Score:
         """Turns that were accepted and have no terminal frame."""
         return self._accepted - self._ended
 
-    def silence_s(self, from_s: float = 0.0, to_s: float = float("inf")) -> float:
-        """The longest time in which no turn ended, of those that touch this one."""
-        pairs = zip(self._ends, self._ends[1:], strict=False)
-        return max((later - sooner for sooner, later in pairs if later >= from_s and sooner <= to_s), default=0.0)
+    def _started(self, turn: str, frame: Mapping[str, Any]) -> None:
+        """An attempt began. `worker` is host, process id and a random part."""
+        before, pid = self._runs_at.get(turn, 0), int(str(frame["worker"]).split("-")[-2])
+        self._runs_at[turn] = pid
+        if frame["attempt"] > 1 and before != pid:
+            self._takeovers.append((self._now_s(), before))
 
-    def taken_over(self, from_s: float, to_s: float) -> tuple[int, float]:
-        """How many turns were taken over in this time, and when the last of them, in seconds from its start."""
-        found = [at_s for at_s in self._takeovers if from_s <= at_s <= to_s]
-        return len(found), round(max(found) - from_s, 2) if found else 0.0
+    def silence_s(self, from_s: float = 0.0, to_s: float = float("inf")) -> float:
+        """The longest time in which no turn was completed, of those that touch this one."""
+        ends = [end_s for _, end_s in self._waits]
+        touching = (pair for pair in pairwise(ends) if pair[1] >= from_s and pair[0] <= to_s)
+        return max((later - sooner for sooner, later in touching), default=0.0)
+
+    def recovery_s(self, from_s: float, to_s: float) -> float:
+        """The longest that a turn was waited for that was sent by the end of this time and completed after its
+        beginning; waiting before it does not count."""
+        found = (end_s - max(sent_s, from_s) for sent_s, end_s in self._waits if end_s >= from_s and sent_s <= to_s)
+        return max(found, default=0.0)
+
+    def taken_over(self, from_s: float, to_s: float, pid: int) -> list[float]:
+        """When turns of this process went on in another one, within this time, in seconds from its start."""
+        return [round(at_s - from_s, 2) for at_s, whose in self._takeovers if whose == pid and from_s <= at_s <= to_s]
 
     def seconds(self) -> list[tuple[int, int, float]]:
         """(second, turns completed in it, p99 of their latency in ms), gaps included."""

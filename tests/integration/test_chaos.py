@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.chaos.link import SLOW_S, Link
+from fleet.chaos.link import SLOW_S, THROTTLED, Link, Route
 from fleet.chaos.process import Process
 from loadtest.processes import Child, PartFailed
 from tests.support.kafka_jvm import missing_tools
@@ -106,6 +106,34 @@ async def test_a_link_lets_everything_through_and_late_when_it_is_slow(echo: Lin
     assert await reader.readexactly(3) == b"two"
     assert time.monotonic() - begun_s >= 2 * SLOW_S
     writer.close()
+
+
+async def test_a_throttled_link_lets_so_much_through_in_a_second_of_all_connections(echo: Link) -> None:
+    pairs = [await asyncio.open_connection("127.0.0.1", echo.port) for _ in range(2)]
+    echo.throttle()
+    begun_s = time.monotonic()
+    for _, writer in pairs:
+        writer.write(b"x" * (THROTTLED // 8))
+    await asyncio.gather(*(reader.readexactly(THROTTLED // 8) for reader, _ in pairs))
+    assert time.monotonic() - begun_s >= 0.37  # 1/8 s each, one after the other, and 1/8 s back; alone it were 2/8 s
+    echo.mend()
+    begun_s = time.monotonic()
+    pairs[0][1].write(b"x" * THROTTLED)
+    await pairs[0][0].readexactly(THROTTLED)
+    assert time.monotonic() - begun_s < 0.5
+    for _, writer in pairs:
+        writer.close()
+
+
+async def test_the_links_of_a_route_break_together(echo: Link) -> None:
+    other = Link("another", "127.0.0.1", echo.port)
+    route = Route("both", [echo, other])
+    route.busy = True
+    route.throttle()
+    assert (echo.busy, other.busy, echo.bytes_per_s, other.bytes_per_s) == (True, True, THROTTLED, THROTTLED)
+    route.mend()
+    route.busy = False
+    assert (echo.busy, other.busy, echo.bytes_per_s, other.bytes_per_s) == (False, False, 0, 0)
 
 
 async def test_a_link_that_is_cut_resets_and_refuses_until_it_is_mended(echo: Link) -> None:

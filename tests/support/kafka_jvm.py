@@ -1,4 +1,4 @@
-"""Apache Kafka 4.1.1 for tests: one KRaft broker in a JVM, or a container where Docker answers.
+"""Apache Kafka 4.1.1 for tests: KRaft brokers in JVMs, or one in a container where Docker answers.
 
 Without a JVM (17) and Maven the tests are skipped with a line that says so; never where the variable CI is `true`.
 """
@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from loadtest.apache_kafka import Node
+from loadtest.apache_kafka import commands as commands_of
 from tests.support.ports import free_port
 from tests.support.process import Server
 
 VERSION = "4.1.1"
 POM = Path(__file__).with_name("kafka_pom.xml")
+LEAN = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""One compiler tier and one collector thread: it starts in half the CPU time, and tests ask little of it."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,7 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
 
 
 def _java(*arguments: str) -> list[str]:
-    """One compiler tier and one collector thread: it starts in half the CPU time, and tests ask little of it."""
-    lean = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    return ["java", *lean, "-cp", f"{libraries()}/*", *arguments]
+    return ["java", *LEAN, "-Xmx512m", "-cp", f"{libraries()}/*", *arguments]
 
 
 @contextmanager
@@ -108,6 +111,25 @@ def jvm_kafka() -> Iterator[Server]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def jvm_cluster(brokers: int) -> Iterator[list[Server]]:
+    """So many brokers that are one cluster; each can be killed and started. Ended by pid."""
+    with TemporaryDirectory(prefix="turnfleet-kafka-") as name:
+        nodes = [Node() for _ in range(brokers)]
+        commands = commands_of(Path(name), nodes)
+        servers = [
+            Server([java, *LEAN, *rest], node.port, Path(name) / f"log-{node.port}")
+            for (java, *rest), node in zip(commands, nodes, strict=True)
+        ]
+        try:
+            with ThreadPoolExecutor(brokers) as threads:  # none of them is ready without most of the others
+                list(threads.map(Server.start, servers))
+            yield servers
+        finally:
+            for server in servers:
+                server.kill()
 
 
 @contextmanager
