@@ -96,7 +96,8 @@ class Bench:
             await worker.ready_url(f"{urls[0]}/readyz")
             if edge is not None:
                 await edge.ready_url(f"{urls[1]}/readyz")
-            lane = KafkaLane(self.stack.bootstrap, turns=f"{prefix}agent.turns", replies=f"{prefix}agent.replies")
+            topics = {name: f"{prefix}agent.{name}" for name in ("turns", "replies", "control")}
+            lane = KafkaLane(self.stack.bootstrap, **topics)
             await lane.start()
             try:
                 yield Product(lane, worker, urls[0], edge, urls[1], database, env)

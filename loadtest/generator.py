@@ -48,12 +48,12 @@ async def run_open(
     ramp_s: float = 0.0,
     grace_s: float = 30.0,
 ) -> Run:
-    """Send each turn at its intended start (`times`, seconds from the start) for `seconds`, however many are
-    outstanding; then wait until no answer came for `grace_s`. Latency counts from the intended start, rates
-    are those of the time from `ramp_s` to `seconds`."""
+    """Send each turn at its intended start (`times`, seconds from the start) for `seconds` or as long as there are any,
+    however many are outstanding; then wait until no answer came for `grace_s`. Latency counts from the intended start,
+    rates are those of the time from `ramp_s` to `seconds`."""
     ledger = Ledger()
     lane.listen(ledger.frame)
-    start_s, offered = time.monotonic(), 0
+    start_s, offered, due_s = time.monotonic(), 0, 0.0
     for number, due_s in enumerate(times):
         if due_s >= seconds:
             break
@@ -64,6 +64,8 @@ async def run_open(
             await asyncio.sleep(0)
         _send(lane, workload, ledger, start_s + due_s)
         offered += due_s >= ramp_s
+    else:
+        seconds = due_s
     await _drain(ledger, grace_s)
     return _result(ledger, from_s=start_s + ramp_s, to_s=start_s + seconds, offered=offered)
 

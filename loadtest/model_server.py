@@ -1,7 +1,8 @@
 """The scripted OpenAI-compatible model server: cheap enough to stream 50,000 tokens/s beside what it tests. Knows
 nothing of Turnfleet but the headers `x-fleet-session` and `x-fleet-turn`.
 
-Routes: `POST /v1/chat/completions`, `GET /v1/models`, `GET /stats`, `POST /reset`, `POST /script`, `GET /healthz`.
+Routes: `POST /v1/chat/completions`, `GET /v1/models`, `GET /stats`, `GET /turns`, `POST /reset`, `POST /script`,
+`GET /healthz`.
 """
 
 from __future__ import annotations
@@ -181,6 +182,8 @@ class Connection(asyncio.Protocol):
                 self.write(tape.response(200, {"object": "list", "data": [entry]}))
             case "GET /stats":
                 self.write(tape.response(200, self.model.stats.as_dict()))
+            case "GET /turns":
+                self.write(tape.response(200, dict(self.model.stats.asked)))
             case "GET /healthz":
                 self.write(tape.response(200, {"ok": True}))
             case "POST /reset":

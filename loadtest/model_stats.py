@@ -61,10 +61,13 @@ class Stats:
         self.parallel_calls_of_one_turn = 0
         self.early: list[Early] = []
         self.overlaps: list[Overlap] = []
+        self.asked: Counter[str] = Counter()
 
     def began(self, session: str, turn: str, now_s: float) -> Active:
         """A call that will be answered has come; give what is returned to `ended`."""
         call = Active(session, turn, now_s, [])
+        if turn:
+            self.asked[turn] += 1
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         if session:

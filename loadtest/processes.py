@@ -116,6 +116,10 @@ class Child:
             self._popen.kill()
         return self._popen.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal: SIGKILL to lose it, SIGSTOP and SIGCONT to freeze it for a while."""
+        self._popen.send_signal(number)
+
     def failure(self, what: str) -> PartFailed:
         """An error that says what happened to this part, with the end of its log."""
         tail = "\n  ".join(self.log.read_text("utf-8", "replace").splitlines()[-15:])

@@ -56,4 +56,24 @@ class Prompt:
         return Request(f"{self._run}-s{key}", turn, text, expected, self._numbers[key], intended_s)
 
 
-Workload = Echo | Prompt
+class Steps:
+    """Turns for the agent of chaos runs that works in so many durable steps of 0.15 s, each shown when it is done."""
+
+    def __init__(self, run: str, keys: Iterator[int], *, steps: int) -> None:
+        self.agent = "chaos-steps"
+        self._run = run
+        self._keys = keys
+        self._steps = steps
+        self._numbers: Counter[int] = Counter()
+        self._turns = 0
+
+    def next(self, intended_s: float) -> Request:
+        """The next turn."""
+        key, self._turns = next(self._keys), self._turns + 1
+        self._numbers[key] += 1
+        turn = f"{self._run}.{self._turns}"
+        expected = "".join(f"[{turn}.{number}]" for number in range(self._steps))
+        return Request(f"{self._run}-s{key}", turn, str(self._steps), expected, self._numbers[key], intended_s)
+
+
+Workload = Echo | Prompt | Steps

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from loadtest.bench import Bench
 from loadtest.result import Outcome
 from loadtest.scenarios import (
+    cancel,
     fair,
     first_token,
     history,
@@ -16,6 +17,7 @@ from loadtest.scenarios import (
     rolling,
     sockets,
     streaming,
+    takeover,
     throughput,
 )
 
@@ -33,6 +35,8 @@ ALL: Mapping[str, Scenario] = {
     "streaming": streaming.measure,
     "long-session": long_session.measure,
     "history": history.measure,
+    "cancel": cancel.measure,
+    "take-over": takeover.measure,
     "rolling-restart": rolling.measure,
     "first-token": first_token.measure,
 }

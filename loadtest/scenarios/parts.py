@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 
-from loadtest.figures import Spread
-from loadtest.generator import Run
+from loadtest.answers import Request
+from loadtest.figures import Latency, Spread
+from loadtest.generator import Heard, Lane, Run
 from loadtest.processes import Child
 from loadtest.result import Figure
 
@@ -28,6 +29,26 @@ class Costed:
         return {**more, "cpu_us_a_turn": self.cpu_us, "others_cores": self.others_cores, **asdict(self.run)}
 
 
+class Beside:
+    """A lane for the usual load, beside which a scenario listens to all frames as well."""
+
+    def __init__(self, lane: Lane, also: Heard) -> None:
+        self._lane = lane
+        self._also = also
+
+    def listen(self, heard: Heard) -> None:
+        also = self._also
+
+        def both(frame: Mapping[str, Any], at_s: float) -> None:
+            also(frame, at_s)
+            heard(frame, at_s)
+
+        self._lane.listen(both)
+
+    def submit(self, request: Request, agent: str) -> None:
+        self._lane.submit(request, agent)
+
+
 async def costed(run: Awaitable[Run], **watched: Child | None) -> Costed:
     """Await `run`; CPU of a part counts all of its turns, ramp and rest included; `load` is this process."""
     begun_s, machine_s, before = time.monotonic(), _machine_s(), _cpu_s(watched)
@@ -36,6 +57,20 @@ async def costed(run: Awaitable[Run], **watched: Child | None) -> Costed:
     others = (_machine_s() - machine_s - sum(used_s.values())) / (time.monotonic() - begun_s)
     answered = max(done.verdict.sent - done.verdict.unanswered, 1)
     return Costed(done, {name: round(s / answered * 1e6, 1) for name, s in used_s.items()}, round(max(others, 0.0), 2))
+
+
+def low(name: str, unit: str, values: Iterable[float], target: float | None = None) -> Figure:
+    """A figure that should be small, one value for each repetition."""
+    return Figure(name, unit, Spread.of(list(values)), "low", target=target)
+
+
+def ladder(name: str, latencies: Sequence[Latency], target_ms: float | None = None) -> list[Figure]:
+    """p50, p99 (with a target) and the longest, each over the repetitions."""
+    return [
+        low(f"{name}, p50", "ms", [told.p50_ms for told in latencies]),
+        low(f"{name}, p99", "ms", [told.p99_ms for told in latencies], target_ms),
+        low(f"{name}, longest", "ms", [told.max_ms for told in latencies]),
+    ]
 
 
 def others(runs: Iterable[Costed]) -> Figure:

@@ -87,6 +87,12 @@ class Client:
         chunks = [event for event in self.events() if isinstance(event, dict)]
         return "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk["choices"])
 
+    def asked(self) -> dict[str, int]:
+        other = Client(self.connection.model, self.transport._clock)
+        other.connection.data_received(b"GET /turns HTTP/1.1\r\nHost: x\r\n\r\n")
+        counts: dict[str, int] = orjson.loads(other.transport.data.partition(b"\r\n\r\n")[2])
+        return counts
+
     def stats(self) -> dict[str, Any]:
         other = Client(self.connection.model, self.transport._clock)
         other.connection.data_received(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -220,6 +226,7 @@ def test_a_reader_that_goes_away_is_written_down(loop: FakeLoop, model: Model) -
     loop.run(0.5)
     client.connection.connection_lost(None)
     loop.run(2)
+    assert client.asked() == {"t9": 1}
     (early,) = client.stats()["closed_early"]
     assert (early["session"], early["turn"], early["tokens_wanted"]) == ("s7", "t9", 100)
     assert 45 <= early["tokens_sent"] <= 51
