@@ -25,6 +25,7 @@ T = TypeVar("T")
 _PAGE = 2_000
 _CHUNKS = 16
 _PATIENCE_S, _PAUSE_S = 30.0, 0.5
+_ASKED_S = 0.001  # the question for the next page is out by then, and is answered while this one is looked at
 
 
 class MongoSurvey:
@@ -50,10 +51,16 @@ class MongoSurvey:
         collection: AsyncCollection[Document] = self._database[name].with_options(
             read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
         )
-        wanted: Document = {}
-        while page := await self._page(collection, wanted):
-            yield page
-            wanted = {"_id": {"$gt": page[-1]["_id"]}}
+        page = await self._page(collection, {})
+        while page:
+            after: Document = {"_id": {"$gt": page[-1]["_id"]}}
+            following = asyncio.create_task(self._page(collection, after), name=f"next page of {name}")
+            try:
+                await asyncio.sleep(_ASKED_S)
+                yield page
+                page = await following
+            finally:
+                following.cancel()
 
     async def _page(self, collection: AsyncCollection[Document], wanted: Document) -> list[Document]:
         async def read() -> list[Document]:

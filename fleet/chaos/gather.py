@@ -6,32 +6,24 @@ read must show in all that is read later, and the journal, which is first in the
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from broker.port import Scan
 from fleet.chaos.evidence import CONTROL, LETTERS, REPLIES, TURNS, Marks
 from fleet.chaos.finding import Verdict
-from fleet.chaos.part import ROW, SAVED, judge, record_item
+from fleet.chaos.judges import Judges
+from fleet.chaos.part import ROW, SAVED, record_item
 from fleet.chaos.spill import PARTS, Spill
 from fleet.topics import WORKERS
 from journal.port import Survey
 from schemas.base import without_defaults
-
-ALONE_BYTES = 64 * 2**20
-"""Evidence below this is judged in this process: starting others would take longer."""
-MOST_PROCESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +40,12 @@ async def inspect(sources: Sources, *, settled: bool = False, parts: int = PARTS
     """The verdict on everything. `settled`: the load is over. Raises BrokerUnavailable, StoreUnavailable."""
     with tempfile.TemporaryDirectory(prefix="turnfleet-check-") as folder:
         spill = Spill(Path(folder), parts=parts)
-        with _seldom():
-            marks = await _gather(sources, spill, settled=settled)
-            spill.flush()
-        sources.say(f"judging {spill.written / 2**20:,.0f} MiB of evidence")
-        return await _judge_all(spill, marks)
+        with Judges() as judges:
+            with _seldom():
+                marks = await _gather(sources, spill, judges, settled=settled)
+                spill.flush()
+            sources.say(f"judging {spill.written / 2**20:,.0f} MiB of evidence")
+            return await judges.verdict(spill, marks)
 
 
 @contextmanager
@@ -67,7 +60,7 @@ def _seldom() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-async def _gather(sources: Sources, spill: Spill, *, settled: bool) -> Marks:
+async def _gather(sources: Sources, spill: Spill, judges: Judges, *, settled: bool) -> Marks:
     """1. Commits. 2. Turns and commands. 3. Replies. 4. Dead letters. 5. Snapshots. 6. The journal."""
     scan = sources.scan
     turns, control = await scan.extent(TURNS, WORKERS), await scan.extent(CONTROL, WORKERS)
@@ -79,6 +72,7 @@ async def _gather(sources: Sources, spill: Spill, *, settled: bool) -> Marks:
     whole = not any((await scan.extent(REPLIES)).first.values())  # after the reading: what is there now was there then
     await _topic(sources, spill, LETTERS)
     await _snapshots(sources, spill)
+    judges.prepare(spill)
     await _journal(sources, spill)
     return Marks(len(turns.first), committed, replies_whole=whole, settled=settled, tries=sources.tries)
 
@@ -120,18 +114,3 @@ async def _journal(sources: Sources, spill: Spill) -> None:
 def _key(s: str) -> bytes:
     """The record key of a session's store name."""
     return s.partition("/")[2].encode()
-
-
-async def _judge_all(spill: Spill, marks: Marks) -> Verdict:
-    whole, paths = Verdict(), spill.parts()
-    if spill.written < ALONE_BYTES:
-        for path in paths:
-            whole.merge(judge(path, marks))
-        return whole
-    workers = min(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1, MOST_PROCESSES)
-    loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: list[asyncio.Future[Any]] = [loop.run_in_executor(pool, judge, path, marks) for path in paths]
-        for verdict in waiting:
-            whole.merge(await verdict)
-    return whole

@@ -1,11 +1,13 @@
 """Evidence on disk, parted by record key, so that a check of any size needs the memory of one part. Knows no judgement.
 
-A part is a file of marshalled lists of plain tuples; the first field of each tuple says what it is.
+A part is a file of marshalled lists of plain tuples, each behind its length; the first field of each tuple says what it
+is.
 """
 
 from __future__ import annotations
 
 import marshal
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 PARTS = 64
 MOST_BYTES = 32 * 2**20
 _OVERHEAD = 200
+_LENGTH = struct.Struct(">Q")
 
 Item = tuple[Any, ...]
 
@@ -40,8 +43,9 @@ class Spill:
         """Write what waits."""
         for number, items in enumerate(self._waiting):
             if items:
+                raw = marshal.dumps(items)
                 with self._path(number).open("ab") as file:
-                    self.written += file.write(marshal.dumps(items))
+                    self.written += file.write(_LENGTH.pack(len(raw)) + raw)
                 items.clear()
         self._bytes = 0
 
@@ -56,9 +60,7 @@ class Spill:
 def items_of(path: Path) -> Iterator[Item]:
     """What a part holds, in the order in which it was added."""
     with path.open("rb") as file:
-        while True:
-            try:
-                found: list[Item] = marshal.load(file)  # noqa: S302 (our own file, of this run)
-            except EOFError:
-                return
+        while head := file.read(_LENGTH.size):  # from a file, marshal would read field by field
+            (size,) = _LENGTH.unpack(head)
+            found: list[Item] = marshal.loads(file.read(size))  # noqa: S302 (our own file, of this run)
             yield from found

@@ -1,5 +1,5 @@
-"""Workers that are killed with -9, one after the other, under load; then one that is stopped beyond its session timeout
-and wakes. When do the turns that it ran go on elsewhere, and from where?"""
+"""Workers that are killed with -9 under load, one after the other; then one that is stopped beyond its session timeout
+and wakes. Asked is when the turns that they ran go on elsewhere, and from which step."""
 
 from __future__ import annotations
 

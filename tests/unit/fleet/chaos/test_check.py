@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from broker.partition import partition_of
 from broker.port import BrokerUnavailable, Outgoing, TopicState
 from fleet.__main__ import app
 from fleet.chaos import check as command
-from fleet.chaos import checker, gather, part
+from fleet.chaos import checker, gather, judges, part
 from fleet.chaos.chain import Chain
 from fleet.chaos.evidence import CONTROL, LETTERS, REPLIES, TURNS, Evidence
 from fleet.chaos.gather import Sources
@@ -169,18 +170,13 @@ def test_commands_acks_snapshots_and_foreign_records_are_read(place: Place) -> N
 def test_large_evidence_is_judged_in_processes_of_their_own(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    class Pool:
+    class Pool(ThreadPoolExecutor):
         def __init__(self, workers: int, **_: object) -> None:
             asked.append(workers)
+            super().__init__(workers)
 
-        def __enter__(self) -> None:
-            return None
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-    monkeypatch.setattr(gather, "ALONE_BYTES", 0)
-    monkeypatch.setattr(gather, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(judges, "ALONE_BYTES", 0)
+    monkeypatch.setattr(judges, "ProcessPoolExecutor", Pool)
     for number in range(20):
         place.turn(f"s-{number}")
 
