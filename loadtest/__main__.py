@@ -21,7 +21,7 @@ from loadtest.model_server import Model
 from loadtest.processes import PartFailed
 from loadtest.report import Report, as_text
 from loadtest.result import Outcome
-from loadtest.scenarios import ALL, BRINGS_ITS_OWN_STACK
+from loadtest.scenarios import ALL, BRINGS_ITS_OWN_STACK, BY_NAME_ONLY
 from loadtest.script import Rules, Script
 from loadtest.stack import Kafka, Stack
 from loadtest.wheel import Wheel
@@ -42,10 +42,10 @@ async def _load(asked: argparse.Namespace) -> int:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    plan = Plan(seed=asked.seed, repetitions=asked.repetitions, scale=asked.scale)
+    plan = Plan(asked.seed, asked.repetitions, asked.scale, asked.against)
     started, begun_s, described = datetime.now(UTC), time.monotonic(), machine.describe() | {"kafka": asked.kafka}
     outcomes = []
-    for name in asked.scenarios or ALL:
+    for name in asked.scenarios or [name for name in ALL if name not in BY_NAME_ONLY]:
         print(f"… {name}", file=sys.stderr, flush=True)
         outcome = await _scenario(name, plan, asked.kafka)
         print(as_text(outcome), flush=True)
@@ -109,7 +109,7 @@ async def _stop_signal() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load on Turnfleet from outside.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    short = commands.add_parser("short", help="all scenarios, a few minutes (make load; the default)")
+    short = commands.add_parser("short", help="nearly all scenarios, some ten minutes (make load; the default)")
     _measured(short)
     short.set_defaults(scenarios=[])
     single = commands.add_parser("run", help="some scenarios")
@@ -139,6 +139,7 @@ def _measured(parser: argparse.ArgumentParser) -> None:
         "with FLEET_KAFKA_BOOTSTRAP set that one is used",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="lengthens or shortens every run")
+    parser.add_argument("--against", default="", metavar="COMMIT", help="for the scenario of that name")
     parser.add_argument("--out", type=Path, default=Path("loadtest/reports"), help="folder of the report")
     parser.set_defaults(run=_load)
 

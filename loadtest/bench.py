@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,11 +22,13 @@ from loadtest.stack import Stack
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of it: `repetitions` of each measured thing, `scale` shortens or lengthens every run."""
+    """How much of it: `repetitions` of each measured thing, `scale` shortens or lengthens every run; `against`: a
+    commit to compare with."""
 
     seed: int = 1
     repetitions: int = 3
     scale: float = 1.0
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,10 @@ class Bench:
 
     @asynccontextmanager
     async def product(
-        self, settings: Mapping[str, str] | None = None, *, gateway: bool = False
+        self, settings: Mapping[str, str] | None = None, *, gateway: bool = False, tree: Path | None = None
     ) -> AsyncIterator[Product]:
-        """One worker process, ready, with its topics; `settings` are FLEET_ variables without the prefix."""
+        """One worker process, ready, with its topics; `settings` are FLEET_ variables without the prefix; `tree`: where
+        its code is, if it is not this one."""
         prefix, ports = new_prefix(), (free_port(), free_port())
         database = prefix.strip("-").replace("-", "_")
         listening = {"FLEET_WORKER_PORT": str(ports[0]), "FLEET_GATEWAY_PORT": str(ports[1])}
@@ -88,6 +92,8 @@ class Bench:
             | listening
             | {f"FLEET_{name.upper()}": value for name, value in (settings or {}).items()}
         )
+        if tree is not None:
+            env |= {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1"}
         await self.apply_topics(env)
         worker = self.stack.start("worker", "workers", **env)
         edge = self.stack.start("gateway", "gateway", **env) if gateway else None

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from loadtest.bench import Bench
 from loadtest.result import Outcome
 from loadtest.scenarios import (
+    against,
     cancel,
     fair,
     first_token,
@@ -14,6 +15,7 @@ from loadtest.scenarios import (
     idle,
     in_flight,
     long_session,
+    poison,
     rolling,
     sockets,
     streaming,
@@ -26,6 +28,9 @@ Scenario = Callable[[Bench], Awaitable[Outcome]]
 BRINGS_ITS_OWN_STACK = frozenset({"first-token"})
 """These start broker and database themselves, by `fleet up`."""
 
+BY_NAME_ONLY = frozenset({"take-over", "poison", "deadly", "against"})
+"""Not in the short set: they take minutes, or want to be told something."""
+
 ALL: Mapping[str, Scenario] = {
     "throughput": throughput.measure,
     "idle": idle.measure,
@@ -37,6 +42,9 @@ ALL: Mapping[str, Scenario] = {
     "history": history.measure,
     "cancel": cancel.measure,
     "take-over": takeover.measure,
+    "poison": poison.measure,
+    "deadly": poison.measure_deadly,
     "rolling-restart": rolling.measure,
+    "against": against.measure,
     "first-token": first_token.measure,
 }
