@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from broker.port import Assignment, Listener, Record
 
-BATCHES = 8
-"""Batches handed over and not yet taken before the consumer waits."""
+RECORDS = 500
+"""Records handed over and not yet taken before the consumer waits: what is read later waits behind them."""
 
 
 class Handover:
@@ -18,7 +18,7 @@ class Handover:
     owner counts before it looks for somebody who waits: so no wake-up is missed.
     """
 
-    def __init__(self, owner: asyncio.AbstractEventLoop, listener: Listener, limit: int = BATCHES) -> None:
+    def __init__(self, owner: asyncio.AbstractEventLoop, listener: Listener, limit: int = RECORDS) -> None:
         self._owner = owner
         self._listener = listener
         self._limit = limit
@@ -28,7 +28,7 @@ class Handover:
 
     @property
     def outstanding(self) -> int:
-        """Batches on their way."""
+        """Records on their way."""
         return self._given - self._taken
 
     def announce(self, assignment: Assignment) -> None:
@@ -37,7 +37,7 @@ class Handover:
 
     def give(self, generation: int, records: Sequence[Record]) -> None:
         """Give one batch."""
-        self._given += 1
+        self._given += len(records)
         _quietly(self._owner, self._take, generation, records)
 
     def fail(self, error: BaseException) -> None:
@@ -45,7 +45,7 @@ class Handover:
         _quietly(self._owner, self._listener.failed, error)
 
     async def room(self) -> None:
-        """Wait until fewer batches than the limit are on their way."""
+        """Wait until fewer records than the limit are on their way."""
         while self.outstanding >= self._limit:
             event = asyncio.Event()
             self._waiter = (asyncio.get_running_loop(), event)
@@ -58,7 +58,7 @@ class Handover:
             self._listener.received(generation, records)
         except Exception as error:  # noqa: BLE001  (a listener that cannot take records is the end of this consumer)
             self._listener.failed(error)
-        self._taken += 1
+        self._taken += len(records)
         waiter = self._waiter
         if waiter is not None:
             _quietly(waiter[0], waiter[1].set)

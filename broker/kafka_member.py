@@ -21,14 +21,14 @@ from broker.kafka_connect import client_options, close_consumer, in_time
 from broker.kafka_fetch import read_fast
 from broker.kafka_identity import keep_member_id
 from broker.kafka_pace import pace
-from broker.kafka_records import lean
+from broker.kafka_records import lean, take_turns
 from broker.port import Assignment, BrokerUnavailable, Record
 from schemas.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
 POLL_MS = 500
-POLL_RECORDS = 500
+POLL_RECORDS = 250
 FETCH_BYTES = 2_097_152  # eight batches may be on their way when a worker short of memory pauses, decoded thrice that
 FETCH_WAIT_MS = 100  # a resumed partition waits for the fetch that is under way without it: so never long
 GATHER_S = 0.002
@@ -206,6 +206,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             if batches:
                 self._deliver(batches)
+                take_turns(self._consumer, batches)
 
     def _deliver(self, batches: Mapping[Any, Sequence[Any]]) -> None:
         """No await between aiokafka's check of the assignment and here: these records are of this generation."""

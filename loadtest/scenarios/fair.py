@@ -25,19 +25,17 @@ TOKENS, TOKENS_S, FIRST_MS = 5, 25.0, 100.0
 
 
 async def measure(bench: Bench) -> Outcome:
-    """Each run has a worker of its own: with the hog, without it, and again."""
+    """Each run has a worker of its own: without the hog, with its turns queued before it, and arriving amid it."""
     alone: list[Run] = []
     beside: list[Run] = []
+    amid: list[Run] = []
     async with bench.model() as (model_url, _):
         settings = {"model_url": model_url, "model": "scripted", "model_key": "none", "agent": "chat"}
         for repetition in range(bench.plan.repetitions):
-            for runs, hog in ((alone, False), (beside, True)):
+            for runs, before_s in ((alone, None), (beside, BURST_S), (amid, -BURST_S)):
                 async with bench.product(settings) as product:
-                    await _run(bench, product, f"w{repetition}", seconds=2.0)
-                    if hog:
-                        await _publish_hog(product)
-                    runs.append(await _run(bench, product, f"f{repetition}", seconds=SECONDS * bench.plan.scale))
-    pairs = list(zip(alone, beside, strict=True))
+                    runs.append(await measured(bench, product, f"f{repetition}", before_s))
+    pairs = list(zip(alone, beside, amid, strict=True))
     return Outcome(
         "fair",
         f"One session with {HOG_TURNS:,} queued turns among {SESSIONS} others",
@@ -46,17 +44,39 @@ async def measure(bench: Bench) -> Outcome:
             Figure(
                 "others' p99 beside the hog / alone",
                 "",
-                Spread.of([with_it.from_intended.p99_ms / without.from_intended.p99_ms for without, with_it in pairs]),
+                Spread.of([_p99(queued) / _p99(without) for without, queued, _ in pairs]),
+                "low",
+                target=1.1,
+            ),
+            Figure(
+                "the same, its arrival among the 20 s",
+                "",
+                Spread.of([_p99(arriving) / _p99(without) for without, _, arriving in pairs]),
                 "low",
                 target=1.1,
             ),
             Figure("others' p99, alone", "ms", Spread.of([run.from_intended.p99_ms for run in alone]), "low"),
             Figure("others' p99, beside the hog", "ms", Spread.of([run.from_intended.p99_ms for run in beside]), "low"),
             Figure("others' slowest, beside the hog", "ms", Spread.of([r.from_intended.max_ms for r in beside]), "low"),
+            Figure("others' p99, while it arrives", "ms", Spread.of([_p99(run) for run in amid]), "low"),
+            Figure("others' slowest, while it arrives", "ms", Spread.of([r.from_intended.max_ms for r in amid]), "low"),
         ],
         runs=[asdict(run) for pair in pairs for run in pair],
         faults=[line for pair in pairs for run in pair for line in faults("product", run)],
     )
+
+
+async def measured(bench: Bench, product: Product, name: str, before_s: float | None) -> Run:
+    """The others' turns; the hog's are published `before_s` before them, after them if negative; None: never."""
+    await _run(bench, product, f"w{name}", seconds=2.0)
+    if before_s is not None and before_s >= 0:
+        _publish_hog(product)
+        await asyncio.sleep(before_s)
+    run = asyncio.create_task(_run(bench, product, name, seconds=SECONDS * bench.plan.scale), name="others")
+    if before_s is not None and before_s < 0:
+        await asyncio.sleep(-before_s)
+        _publish_hog(product)
+    return await run
 
 
 async def _run(bench: Bench, product: Product, name: str, *, seconds: float) -> Run:
@@ -66,9 +86,11 @@ async def _run(bench: Bench, product: Product, name: str, *, seconds: float) -> 
     return await run_open(product.lane, workload, times, seconds=seconds)
 
 
-async def _publish_hog(product: Product) -> None:
-    """All of it before the others' turns that are measured: the figure is that of a queue, not of the burst."""
+def _publish_hog(product: Product) -> None:
     text = orjson.dumps({"tokens": TOKENS, "rate": TOKENS_S, "first_ms": FIRST_MS}).decode()
     for number in range(HOG_TURNS):
         product.lane.submit(Request("hog", f"hog.{number}", text, "", number, 0.0), "chat")
-    await asyncio.sleep(BURST_S)
+
+
+def _p99(run: Run) -> float:
+    return run.from_intended.p99_ms

@@ -55,6 +55,14 @@ async def test_a_full_handover_makes_the_consumer_wait_until_the_owner_has_taken
     assert handover.outstanding < 2
 
 
+async def test_what_is_on_its_way_is_counted_in_records() -> None:
+    handover = Handover(asyncio.get_running_loop(), Slow(), limit=3)
+    handover.give(1, [RECORD] * 3)
+    assert handover.outstanding == 3
+    await asyncio.wait_for(handover.room(), 1)
+    assert handover.outstanding == 0, "one batch of three fills it"
+
+
 async def test_a_listener_that_cannot_take_records_is_told_that_it_failed() -> None:
     listener = Slow()
     handover = Handover(asyncio.get_running_loop(), listener)

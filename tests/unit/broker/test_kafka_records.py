@@ -6,14 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import FetchError, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from broker.kafka_records import KafkaRecord, lean
+from broker.kafka_records import KafkaRecord, lean, take_turns
 
 PLACE = TopicPartition("t", 3)
 LAST_OFFSET_DELTA, ATTRIBUTES, CRC = slice(23, 27), 22, slice(17, 21)
@@ -126,3 +126,21 @@ def sealed(raw: bytearray) -> bytearray:
     """With a checksum that is right again."""
     raw[CRC] = calc_crc32c(bytes(raw[21:])).to_bytes(4, "big")
     return raw
+
+
+async def test_a_partition_with_many_records_lets_the_others_have_their_turn() -> None:
+    hog, other = TopicPartition("t", 3), TopicPartition("t", 4)
+    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_records={}))
+    lean(consumer)
+    fetcher = consumer._fetcher
+    fetcher._subscriptions = SimpleNamespace(reassignment_in_progress=False)
+    fetcher._notify, fetcher._wait_consume_future = (lambda _: None), None
+    for place, count in ((hog, 9), (other, 1)):
+        found = PartitionRecords(place, MemoryRecords(bytes(batch(0, [b"v"] * count))), [], 0, None, None, True, 0)
+        fetcher._records[place] = FetchResult(place, assignment=Assignment(0), partition_records=found, backoff=0)
+    polls = []
+    for _ in range(4):
+        batches = await Fetcher.fetched_records(fetcher, None, max_records=3)
+        take_turns(consumer, batches)
+        polls.append({place: len(records) for place, records in batches.items()})
+    assert polls == [{hog: 3}, {other: 1, hog: 2}, {hog: 3}, {hog: 1}]
