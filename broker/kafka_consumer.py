@@ -16,6 +16,7 @@ import uvloop
 
 from broker.handover import Handover
 from broker.kafka_admin import KafkaAdmin
+from broker.kafka_group import bury
 from broker.kafka_member import KafkaMember
 from broker.port import BrokerUnavailable, Listener
 from schemas.settings import KafkaSettings
@@ -30,10 +31,12 @@ T = TypeVar("T")
 class KafkaGroupConsumer:
     """The GroupConsumer port on Apache Kafka, for co-partitioned topics (bare names).
 
-    Where the group has committed nothing, it reads from the earliest record.
+    Where the group has committed nothing, it reads from the earliest record. `client_id`: stays over restarts and is
+    nobody else's; what a crash left in the group under it is taken out before this one joins.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str]) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str], *, client_id: str = "") -> None:
+        self._client_id = client_id
         self._settings = settings
         self._group = group
         self._names = {settings.topic_prefix + topic: topic for topic in topics}
@@ -49,7 +52,7 @@ class KafkaGroupConsumer:
 
     async def start(self, listener: Listener) -> None:
         """Check the topics, start the thread, join. Raises BrokerUnavailable within 20 s."""
-        await self._check_topics()
+        await asyncio.gather(self._check_topics(), self._bury())
         owner = asyncio.get_running_loop()
         started: asyncio.Future[None] = owner.create_future()
         handover = Handover(owner, listener)
@@ -124,10 +127,21 @@ class KafkaGroupConsumer:
             counts = ", ".join(f"{name} has {state.partitions}" for name, state in found.items())
             raise BrokerUnavailable(f"streams that belong together are cut differently ({counts}): see topics.yaml")
 
+    async def _bury(self) -> None:
+        """Best effort: without it, the group waits until the dead one's session times out."""
+        if not self._client_id:
+            return
+        try:
+            found = await bury(self._settings, self._group, self._client_id)
+        except BrokerUnavailable as error:
+            log.warning("who was here before could not be taken out of group %s: %s", self._group, error)
+        else:
+            log.info("taken out of group %s, left behind by a crash: %d", self._group, found)
+
     async def _run(self, handover: Handover, tell: Callable[[BaseException | None], object]) -> None:
         """The thread's life: a member from start to stop."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        member = KafkaMember(self._settings, self._group, self._names, handover)
+        member = KafkaMember(self._settings, self._group, self._names, handover, client_id=self._client_id)
         try:
             await member.start()
         except BaseException as error:  # noqa: BLE001  (it belongs to the caller of `start`, in the other thread)

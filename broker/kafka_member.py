@@ -50,7 +50,16 @@ class NotCoPartitioned(Exception):
 class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
     """One member, from `start` to `stop`. `topics`: full name → bare name; proofs commit to the first."""
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Mapping[str, str], handover: Handover) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        group: str,
+        topics: Mapping[str, str],
+        handover: Handover,
+        *,
+        client_id: str = "",
+    ) -> None:
+        self._client_id = client_id
         self.hints = Hints()
         self._settings = settings
         self._group = settings.topic_prefix + group
@@ -75,8 +84,9 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Connect, subscribe, begin to poll. Raises BrokerUnavailable."""
+        options = client_options(self._settings, "consumer")
         self._consumer = AIOKafkaConsumer(
-            **client_options(self._settings, "consumer"),
+            **options | {"client_id": self._client_id or options["client_id"]},
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Mapping
+from socket import gethostname
 from typing import Any
 
 from fleet import broker_part, model_part, mongod_part
@@ -101,7 +102,7 @@ class Stack:
         await regroup(self._kafka)
 
     async def _worker_died(self) -> None:
-        """Apache Kafka notices by itself; the embedded broker would wait for the dead one, perhaps for good."""
+        """On Apache Kafka the next one of its name tells; the embedded broker would wait, perhaps for good."""
         if self._embedded:
             await regroup(self._kafka)
 
@@ -119,7 +120,7 @@ class Stack:
                 number,
                 host=host,
                 port=port,
-                environ=environ,
+                environ={**environ, **({} if self._embedded else {"FLEET_WORKER_NAME": f"{gethostname()}-{number}"})},
                 grace_s=self._worker.worker_grace_s,
                 bereaved=self._worker_died,
             )

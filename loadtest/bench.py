@@ -114,10 +114,11 @@ class Bench:
             if edge is not None:
                 await self.stack.end(edge)
 
-    async def another(self, product: Product) -> Child:
+    async def another(self, product: Product, *, worker_name: str = "") -> Child:
         """One more worker beside that of `product`, ready; whoever asked for it ends it, or the stack does."""
         port = free_port()
-        worker = self.stack.start("worker", "workers", **{**product.env, "FLEET_WORKER_PORT": str(port)})
+        env = {**product.env, "FLEET_WORKER_PORT": str(port), "FLEET_WORKER_NAME": worker_name}
+        worker = self.stack.start("worker", "workers", **env)
         await worker.ready_url(f"http://127.0.0.1:{port}/readyz")
         return worker
 

@@ -8,10 +8,13 @@ from loadtest.bench import Bench, Product
 from loadtest.processes import Child, PartFailed
 
 LOOK_S = 0.05
+NAME = "kept-"
+"""The product's own worker must be started under this name and 0."""
 
 
 class Kept:
-    """`count` workers of a product, its own included. `ended`: how often one had to be started again."""
+    """`count` workers of a product, its own included, each under a name of its own that stays. `ended`: how often one
+    had to be started again."""
 
     def __init__(self, bench: Bench, product: Product, count: int) -> None:
         self.ended = 0
@@ -22,7 +25,7 @@ class Kept:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Kept:
-        self._workers += [await self._bench.another(self._product) for _ in range(self._count - 1)]
+        self._workers += [await self._again(place) for place in range(1, self._count)]
         self._tasks = [
             asyncio.create_task(self._keep(place), name=f"keep worker {place}") for place in range(self._count)
         ]
@@ -42,6 +45,9 @@ class Kept:
                 self.ended += 1
                 await self._bench.stack.end(self._workers[place])
                 try:
-                    self._workers[place] = await self._bench.another(self._product)
+                    self._workers[place] = await self._again(place)
                 except PartFailed:  # it ended before it was ready
                     continue
+
+    async def _again(self, place: int) -> Child:
+        return await self._bench.another(self._product, worker_name=f"{NAME}{place}")

@@ -126,6 +126,12 @@ class GatewaySettings(_Settings):
 class WorkerSettings(_Settings):
     """The worker."""
 
+    worker_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:\-]{0,128}$",
+        description="Stays over restarts and is no other worker's, as a pod's name: what a crash left in the group "
+        "under it is taken out at the start; empty: Kafka waits for the session timeout",
+    )
     worker_host: str = Field("127.0.0.1", description="Address of health and metrics")
     worker_port: int = Field(0, ge=0, le=65_535, description="Port of health and metrics; 0: any free")
     worker_slots: int = Field(256, ge=1, description="Turns that run at the same time")

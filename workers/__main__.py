@@ -100,7 +100,8 @@ async def run() -> int:
     children = Children(settings.worker_processes, settings.worker_process_bytes)
     services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms, children=children)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL))
+    client_id = f"turnfleet-worker-{settings.worker_name}" if settings.worker_name else ""
+    consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL), client_id=client_id)
 
     def failed(error: BaseException) -> None:
         worker.failed(error)

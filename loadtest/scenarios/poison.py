@@ -15,7 +15,7 @@ from loadtest.bench import Bench, Product
 from loadtest.dead_letters import read
 from loadtest.figures import Spread
 from loadtest.generator import Run, run_open
-from loadtest.kept import Kept
+from loadtest.kept import NAME, Kept
 from loadtest.poisons import DEADLY, HARMLESS, Fates, Make, Plan, Poison, corpus
 from loadtest.result import Figure, Outcome
 from loadtest.scenarios.parts import Beside, faults, low
@@ -73,7 +73,7 @@ async def compare(bench: Bench, scenario: Scenario) -> Outcome:
     pairs: list[tuple[Corpus, Corpus]] = []
     async with bench.model() as (model_url, _):
         settings = {"model_url": model_url, "model": "scripted", "model_key": "none", "agent": "chat"}
-        settings["agents"] = "fleet.chaos.poisons:agents"
+        settings |= {"agents": "fleet.chaos.poisons:agents", "worker_name": f"{NAME}0"}
         async with bench.product(settings) as product, Kept(bench, product, WORKERS) as kept:
             await _load(bench, product, Prompts("warm"), seconds=5.0)
             for number in range(bench.plan.repetitions):

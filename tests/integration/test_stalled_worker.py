@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from signal import SIGCONT, SIGPROF, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGPROF, SIGSTOP
 
 import pytest
 
@@ -47,12 +47,11 @@ class House:
             "FLEET_TOPIC_PREFIX": self.prefix,
             "FLEET_MONGO_URI": self.mongo.mongo_uri,
             "FLEET_MONGO_DATABASE": self.mongo.mongo_database,
-            "FLEET_KAFKA_SESSION_TIMEOUT_MS": f"{TIMEOUT_S * 1_000:.0f}",
             "FLEET_AGENTS": "tests.support.bad_agents:agents",
             "FLEET_AGENT": "bad",
         }
 
-    async def start(self, workers: int, *, kept: bool) -> None:
+    async def start(self, workers: int, *, kept: bool, timeout_s: float = TIMEOUT_S, named: bool = False) -> None:
         admin = KafkaAdmin(self.settings)
         try:
             await apply(admin, load_topics(), 1)
@@ -60,7 +59,9 @@ class House:
             await admin.stop()
         await self.store.start()
         for number in range(workers):
-            worker = WorkerProcess(self._environment, self._folder / f"worker-{number}.log")
+            more = {"FLEET_KAFKA_SESSION_TIMEOUT_MS": f"{timeout_s * 1_000:.0f}"}
+            more |= {"FLEET_WORKER_NAME": f"worker-{number}"} if named else {}
+            worker = WorkerProcess(self._environment | more, self._folder / f"worker-{number}.log")
             self.workers.append(worker)
             worker.keep() if kept else worker.start()
         await self.until(self.shared)
@@ -156,6 +157,36 @@ async def test_a_turn_that_blocks_its_loop_is_a_dead_letter_after_three_tries_an
         assert all("time.sleep(3_600)" in one["stack"] for one in seen)
     else:  # by CPU time, so it depends on who else wants the cores; nothing of the process runs until then
         assert any("bad_agents.py" in worker.log.read_text() for worker in house.workers)
+
+
+async def test_a_killed_worker_that_is_started_again_under_its_name_waits_for_nobodys_session_timeout(
+    house: House,
+) -> None:
+    timeout_s = 30.0
+    await house.start(2, kept=True, timeout_s=timeout_s, named=True)
+    async with house.client:
+        for number in range(SESSIONS):
+            await house.turn(f"s{number}", "steps 60", "t1")
+        await house.until(lambda: sum(len(w.lines("turn started")) for w in house.workers) == SESSIONS)
+        held = {line["session"] for line in house.workers[0].lines("turn started")}
+        assert 0 < len(held) < SESSIONS
+        killed_ms = now_ms()
+        house.workers[0].signal(SIGKILL)
+
+        def taken() -> set[str]:
+            return {
+                line["session"] for worker in house.workers for line in worker.lines("turn started", after_ms=killed_ms)
+            }
+
+        await house.until(lambda: held <= taken(), timeout_s)
+        took_s = (now_ms() - killed_ms) / 1_000
+        await house.until(lambda: all(house.over(f"s{number}", "t1") for number in range(SESSIONS)), 90)
+    print(f"\nkilled and started again: {len(held)} turns went on within {took_s:.2f} s")
+    assert took_s < timeout_s / 2
+    for number in range(SESSIONS):
+        rows = await house.rows(f"s{number}")
+        check_no_entry_of_a_loser(rows)
+        assert [row.kind for row in rows].count("step") == 60
 
 
 async def test_a_worker_that_was_stopped_beyond_its_session_writes_nothing_of_its_turns_and_serves_again(
