@@ -65,12 +65,13 @@ class Plan(NamedTuple):
 
 
 def corpus(plan: Plan, kinds: Mapping[str, Make], times: Sequence[float], *, seed: int) -> Iterator[Poison]:
-    """One poison at each of these times, the kinds in turn, in sessions of the seed's choice."""
+    """One poison at each of these times, the kinds in turn. What no turn comes of lies in sessions of the others, of the
+    seed's choice; a turn for another agent must have a session of its own."""
     rng, names = random.Random(seed), list(kinds)
     for number, due_s in enumerate(times):
         kind, turn = names[number % len(names)], f"{plan.run}.poison{number}"
         value, code, letter = kinds[kind](turn, plan.now_ms + int((due_s + plan.deadline_s) * 1000))
-        key = f"{plan.run}-s{rng.randrange(plan.sessions)}".encode()
+        key = (f"{plan.run}-p{number}" if code else f"{plan.run}-s{rng.randrange(plan.sessions)}").encode()
         yield Poison(due_s, kind, key, value, turn, code, letter)
 
 

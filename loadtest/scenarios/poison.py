@@ -28,7 +28,7 @@ RATE, SESSIONS, SECONDS = 40.0, 400, 20.0
 SHARE = 0.01
 TOKENS, TOKENS_S = 40, 100.0
 DEADLINE_S = 3.0
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
