@@ -65,8 +65,8 @@ class Plan(NamedTuple):
 
 
 def corpus(plan: Plan, kinds: Mapping[str, Make], times: Sequence[float], *, seed: int) -> Iterator[Poison]:
-    """One poison at each of these times, the kinds in turn. What no turn comes of lies in sessions of the others, of the
-    seed's choice; a turn for another agent must have a session of its own."""
+    """One poison at each of these times, the kinds in turn. What no turn comes of lies in sessions of the others, of
+    the seed's choice; a turn for another agent must have a session of its own."""
     rng, names = random.Random(seed), list(kinds)
     for number, due_s in enumerate(times):
         kind, turn = names[number % len(names)], f"{plan.run}.poison{number}"
