@@ -103,6 +103,7 @@ class Fates:
             yield f"{poison.kind}: dead letters {codes} instead of {[poison.letter]}, {poison.turn}"
         if end[0] != poison.code:
             yield f"{poison.kind}: ended {end[0] or 'not at all'} instead of {poison.code or 'refused'}, {poison.turn}"
-        tries = max([end[1], *(letter.attempts for letter in letters)])
+        # the terminal frame of a turn that was given up has the number of the attempt that it was not given any more
+        tries = max([letter.attempts for letter in letters], default=end[1])
         if tries > TRIES:
             yield f"{poison.kind}: tried {tries} times, {poison.turn}"

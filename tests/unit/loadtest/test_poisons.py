@@ -35,7 +35,9 @@ def test_poison_that_ended_as_it_must_is_no_fault() -> None:
     assert fates.outstanding(sent) == sum(bool(poison.code) for poison in sent)
     for poison in sent:
         if poison.code:
-            fates.heard({"type": "failed", "turn": poison.turn, "code": poison.code, "attempt": 3}, 0.0)
+            fates.heard(
+                {"type": "failed", "turn": poison.turn, "code": poison.code, "attempt": 4 if poison.letter else 1}, 0.0
+            )
     letters = [letter(poison, attempts=3) for poison in sent if poison.letter]
     assert fates.outstanding(sent) == 0
     assert fates.faults(sent, letters) == []
@@ -44,7 +46,7 @@ def test_poison_that_ended_as_it_must_is_no_fault() -> None:
 def test_a_letter_too_many_or_too_few_another_end_and_a_fourth_try_are_faults() -> None:
     sent, fates = poisons("deadly"), Fates()
     fates.heard({"type": "completed", "turn": sent[0].turn, "attempt": 4}, 0.0)
-    (missing, ended, tried, unended) = fates.faults(sent, [letter(sent[1]), letter(sent[1])][:1])
+    (missing, ended, tried, unended) = fates.faults(sent, [letter(sent[1])])
     assert "dead letters [] instead of ['poison']" in missing
     assert "ended completed instead of poison" in ended
     assert "tried 4 times" in tried
