@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -191,6 +192,7 @@ class RunningTurn:
 
     async def _run(self) -> None:
         self._entered = True
+        self._progress.began_ns = time.perf_counter_ns()
         info = self._job.info
         AT_WORK.set((info.session, self._job.turn.turn, info.agent))
         try:

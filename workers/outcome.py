@@ -129,7 +129,8 @@ def _own(items: tuple[HistoryItem, ...]) -> tuple[HistoryItem, ...]:
 def _counted(progress: Progress, result: Result) -> Result:
     result.usage = progress.usage
     result.model_us = progress.model_us
-    result.agent_us = max((time.perf_counter_ns() - progress.began_ns) // 1000 - progress.model_us, 0)
+    if progress.began_ns:
+        result.agent_us = max((time.perf_counter_ns() - progress.began_ns) // 1000 - progress.model_us, 0)
     result.model_calls = progress.model_calls
     result.retries = progress.retries
     return result

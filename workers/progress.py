@@ -7,7 +7,6 @@ numbered in the order in which they begin, so that a replay meets them under the
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
@@ -60,7 +59,7 @@ class Progress:
 
     def __init__(self, job: Job, clock_ms: Callable[[], int]) -> None:
         turn = job.turn
-        self.began_ns = time.perf_counter_ns()
+        self.began_ns = 0  # when the agent began; 0: it did not
         self.job = job
         self.clock_ms = clock_ms
         self._answer: Answer | None = None

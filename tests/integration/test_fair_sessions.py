@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 from broker.partition import partition_of
@@ -94,6 +95,36 @@ def test_the_turns_behind_a_full_mailbox_run_in_order_and_are_all_marked() -> No
             system = worker.system
             assert (system.backlog, system.backlog_bytes, system.waiting) == (0, 0, 0)
             assert not any(partition.paused for partition in system.partitions.values())
+
+    run(body())
+
+
+def test_short_turns_of_a_session_share_inserts_and_leave_the_slot_to_whoever_waits() -> None:
+    async def body() -> None:
+        order: list[str] = []
+        carried = set[str]()
+
+        @agent(name="quick", version="1")
+        async def quick(turn: AgentTurn, ctx: Context) -> str:
+            order.append(ctx.info.session)
+            task = asyncio.current_task()
+            carried.add(type(task.get_coro() if task is not None else None).__name__)
+            return "done"
+
+        fleet = MemoryFleet(quick, default="quick", worker_slots=1)
+        async with fleet:
+            for session in ("a", "b"):
+                for number in range(40):
+                    fleet.turn(session, str(number), turn=f"{session}{number}")
+            await fleet.worker()
+            while len(fleet.terminals()) < 80:
+                await asyncio.sleep(1)
+            rows = [(await fleet.state(session)).version for session in ("a", "b")]
+        rounds = [len(list(turns)) for _, turns in itertools.groupby(order)]
+        assert max(rounds) <= 9, "a slot goes to whoever waits for it"
+        assert len(rounds) >= 8
+        assert carried == {"coroutine"}, "a turn is no part of the one that wrote before it"
+        assert max(rows) <= 40 + 8, "a FINISH carries the next CLAIM"
 
     run(body())
 
