@@ -9,6 +9,7 @@ batch without an ack is sent again, in order.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import random
 import time
@@ -63,6 +64,7 @@ class KafkaPublisher:
         self._stopped = False
         self._producer: KafkaProducer | None = None
         self._draining: asyncio.Handle | None = None
+        self._context = contextvars.copy_context()  # whoever publishes is no part of what sends
         self._busy: set[int | None] = set()
         self._repeating: list[Lane] = []
         self._requests: set[asyncio.Task[None]] = set()
@@ -141,7 +143,7 @@ class KafkaPublisher:
     def _wake(self) -> None:
         """Drain in the next step, when whatever is published in this one is here."""
         if self._draining is None:
-            self._draining = asyncio.get_running_loop().call_soon(self._drain)
+            self._draining = asyncio.get_running_loop().call_soon(self._drain, context=self._context)
 
     def _drain(self) -> None:
         """A defect here must not leave callers waiting for ever."""

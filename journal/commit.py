@@ -7,6 +7,7 @@ open is settled here, by the nonce: a caller hears APPLIED, COLLIDED or KNOWN, n
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -46,6 +47,7 @@ class GroupCommit:
         self._sizes = sizes
         self._sleep = sleep
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()  # whoever appends is no part of what carries the rows
         self._pending: dict[str, _Item] = {}
         self._flying: dict[str, _Item] = {}
         self._parting: list[_Item] = []
@@ -76,7 +78,7 @@ class GroupCommit:
         self._pending[s] = (row, done, size)
         if not self._scheduled and self._free:
             self._scheduled = True
-            self._loop.call_soon(self._pump)
+            self._loop.call_soon(self._pump, context=self._context)
 
     def send_off(self, row: Row) -> None:
         """Insert `row` with the next command, once. Nobody hears what became of it, and its session may append again at
@@ -84,7 +86,7 @@ class GroupCommit:
         self._parting.append((row, _unheard, row.size))
         if not self._scheduled and self._free:
             self._scheduled = True
-            self._loop.call_soon(self._pump)
+            self._loop.call_soon(self._pump, context=self._context)
 
     def withdraw(self, s: str) -> None:
         """Forget the append of `s`: it is not sent (again), and a verdict that comes later is not delivered."""
