@@ -345,7 +345,7 @@ def _finish_body(finish: Finish) -> dict[str, Any]:
     if finish.rollback:
         body["rollback"] = True
     if finish.receipt is not None:
-        body["receipt"] = finish.receipt.as_json()
+        body["receipt"] = Fragment(finish.receipt.encode())
     if finish.joined:
         body["joined"] = finish.joined
     if finish.claim is not None:

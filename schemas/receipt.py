@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from orjson import Fragment
 from pydantic import TypeAdapter
 
@@ -22,8 +23,13 @@ class Hops:
     write_us: int = 0
 
 
+class _Encoded:
+    __slots__ = ("_json",)
+    _json: bytes
+
+
 @dataclass(slots=True)
-class Receipt:
+class Receipt(_Encoded):
     """One finished turn. `money` is None where no price is known, never zero."""
 
     tenant: str
@@ -39,6 +45,14 @@ class Receipt:
     money: float | None = None
     model_calls: int = 0
     retries: int = 0
+
+    def encode(self) -> bytes:
+        """As it is stored and published, once: a receipt that was encoded is not changed any more."""
+        try:
+            return self._json
+        except AttributeError:
+            self._json = orjson.dumps(self.as_json())
+            return self._json
 
     def as_json(self) -> dict[str, Any]:
         """What orjson takes for it: without what is zero, empty or unknown."""

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-import orjson
-
 from broker.partition import partition_of
 from broker.port import Acked, Outgoing, Publisher, Record
 from schemas.codec import Headers, parse_reply_to, reply_to_of
@@ -81,7 +79,7 @@ class Outbox:
         """Publish the receipts that are kept."""
         kept, self._receipts = self._receipts, []
         for receipt in kept:
-            self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), orjson.dumps(receipt.as_json())))
+            self._publisher.publish(Outgoing(USAGE, receipt.session.encode(), receipt.encode()))
 
     def refuse(self, record: Record, stream: str, code: Code, text: str, done: Callable[[], None], now_ms: int) -> None:
         """A dead letter with the original bytes, and a `refused` frame to whoever asked; then `done`."""
