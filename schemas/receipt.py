@@ -27,6 +27,17 @@ class _Encoded:
     __slots__ = ("_json",)
     _json: bytes
 
+    def encode(self) -> bytes:
+        """As it is stored and published, made once: what was encoded is not changed any more."""
+        try:
+            return self._json
+        except AttributeError:
+            self._json = orjson.dumps(self.as_json())
+            return self._json
+
+    def as_json(self) -> dict[str, Any]:
+        raise NotImplementedError
+
 
 @dataclass(slots=True)
 class Receipt(_Encoded):
@@ -45,14 +56,6 @@ class Receipt(_Encoded):
     money: float | None = None
     model_calls: int = 0
     retries: int = 0
-
-    def encode(self) -> bytes:
-        """As it is stored and published, once: a receipt that was encoded is not changed any more."""
-        try:
-            return self._json
-        except AttributeError:
-            self._json = orjson.dumps(self.as_json())
-            return self._json
 
     def as_json(self) -> dict[str, Any]:
         """What orjson takes for it: without what is zero, empty or unknown."""
