@@ -136,7 +136,10 @@ class ModelCaller:
             before_sleep=lambda state: _tell(state, call.again),
             reraise=True,
         )
-        done: ModelDone = await retrying(self._once, call)
+        try:
+            done: ModelDone = await retrying(self._once, call)
+        finally:
+            retrying.iter_state.actions.clear()  # they hold it, and with it the whole turn, until the collector comes
         if retrying.statistics["attempt_number"] == 1:
             self.budget.earn()
         return done
@@ -156,6 +159,7 @@ class ModelCaller:
             raise
         finally:
             breaker.ended(period, error, passes=_passes(error))
+            error = None  # it knows this frame
 
     async def _answered(self, call: _Call) -> ModelDone:
         left_s = self._left_s(call)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -242,3 +244,26 @@ async def test_refusals_and_errors_of_the_reader_open_no_breaker() -> None:
     with pytest.raises(ValueError, match="all"):
         await read.caller.ask(REQUEST, piece=full)
     assert [desk.caller.breakers.worst for desk in (refused, read)] == [Standing.CLOSED, Standing.CLOSED]
+
+
+class Turn:
+    """Who listens: holds all that a turn holds."""
+
+    def piece(self, chunk: ModelChunk) -> None:
+        """Nothing of it matters."""
+
+
+@pytest.mark.parametrize("scripts", [(GOOD,), (BROKEN, GOOD)])
+async def test_what_an_answered_call_held_waits_for_no_collector(
+    scripts: tuple[Script, ...],
+) -> None:
+    desk, turn = Desk(*scripts, attempts=2), Turn()
+    seen = weakref.ref(turn)
+    gc.collect()
+    gc.disable()
+    try:
+        await desk.caller.ask(REQUEST, piece=turn.piece, deadline_ms=desk.now_ms + 300_000)
+        del turn
+        assert seen() is None
+    finally:
+        gc.enable()
