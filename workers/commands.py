@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from journal.state import State
 from schemas.control import CancelControl, SteerControl
 from schemas.entries import ControlNote, Open
@@ -22,6 +20,7 @@ from workers.effects import (
     Stop,
 )
 from workers.holdings import AHEAD_LIMIT
+from workers.line import Line
 from workers.parked import parked_mail
 from workers.result import Result
 from workers.suspended import Suspended
@@ -99,7 +98,7 @@ class Commands(Suspended):
         mail = next((mail for mail in self.mail if mail.id == turn and mail.user == control.user), None)
         if mail is not None:
             self.mail.remove(mail)
-            self._joins = deque(joining for joining in self._joins if joining is not mail)
+            self._joins = Line(joining for joining in self._joins if joining is not mail)
             self._settles.append((mail, "user", "", self._ops.popleft()))
             return True
         parked = state.parked_turn(turn)

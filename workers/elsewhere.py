@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from journal.state import State
 from workers.effects import Abandon, Effect
 from workers.lifecycle import Lifecycle
+from workers.line import Line
 
 
 class Elsewhere(Lifecycle):
@@ -20,9 +19,9 @@ class Elsewhere(Lifecycle):
         now = state.open.turn if state.open is not None else None
         over = {mail.id for mail in self.mail if mail.id in state.ended_turns or self._joined(mail.id, state)}
         over.update(parked.turn for parked in state.parked)
-        self.mail = deque(mail for mail in self.mail if mail.id != now and mail.id not in over)
+        self.mail = Line(mail for mail in self.mail if mail.id != now and mail.id not in over)
         self._joins.clear()
-        settles, self._settles = self._settles, deque()
+        settles, self._settles = self._settles, Line()
         for item in settles:
             turn, op = item[0].id, item[3]
             if turn == now:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from workers.effects import (
     Wake,
 )
 from workers.letters import Fault
+from workers.line import Line
 from workers.result import Result
 
 AHEAD_LIMIT = 256
@@ -105,18 +105,18 @@ class Holdings:
         self.state = state
         self._rules = rules
         self.asked: Effect | None = None
-        self.inbox: deque[tuple[Mail, Trigger]] = deque()
-        self.mail: deque[Mail] = deque()
-        self._settles: deque[tuple[Mail, Code | CancelledBy, str, Op | None]] = deque()
-        self._refusals: deque[tuple[Mail, Trigger, Code, str]] = deque()
-        self._ops: deque[Op] = deque()
+        self.inbox: Line[tuple[Mail, Trigger]] = Line()
+        self.mail: Line[Mail] = Line()
+        self._settles: Line[tuple[Mail, Code | CancelledBy, str, Op | None]] = Line()
+        self._refusals: Line[tuple[Mail, Trigger, Code, str]] = Line()
+        self._ops: Line[Op] = Line()
         self._closers: list[Op] = []
         self._held: dict[str, list[Trigger]] = {}
         self._publishing: dict[str, int] = {}
         self._repeats: set[str] = set()
         self._acked: dict[str, None] = {}
         self.running: str | None = None
-        self._steps: deque[Step | Intent | Suspend] = deque()
+        self._steps: Line[Step | Intent | Suspend] = Line()
         self._result: Result | None = None
         self._stopping: CancelledBy | None = None
         self._cancels: list[Op] = []
@@ -127,9 +127,9 @@ class Holdings:
         self._merge = True
         self._found: str | None = None
         self._indexed: str | None = None
-        self._joins: deque[Mail] = deque()
+        self._joins: Line[Mail] = Line()
         self._sealed = False
-        self._wakes: deque[Wake] = deque()
+        self._wakes: Line[Wake] = Line()
         self._chains: list[tuple[Trigger, set[str], Wake | None]] = []
         self._armed: tuple[str, str] | None = None
         self._requesting: str | None = None

@@ -5,7 +5,6 @@ nothing; an answer that comes after the partition was lost (`dead`) is dropped.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from workers import effects as fx
 from workers.agent import Agent, AgentSpec
 from workers.archive import Archive
 from workers.letters import Fault, fault_of_view, letter_of, record_of
+from workers.line import Line
 from workers.outbox import Countdown
 from workers.partition import TURNS, Partition
 from workers.session import Session
@@ -43,7 +43,7 @@ class Questions:
         self.dead = False
         self._system = system
         self._archive = Archive()
-        self._repeats: deque[fx.Republish] = deque()
+        self._repeats: Line[fx.Republish] = Line()
         self._agent: Agent | None = None
         self._spec: AgentSpec | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
@@ -21,6 +20,7 @@ from workers.agent import Agent, SessionInfo
 from workers.emitter import Emitter, FrameIds
 from workers.executor import RunningTurn
 from workers.job import Job, TurnLost
+from workers.line import Line
 from workers.partition import Partition
 from workers.questions import Questions
 from workers.result import Result
@@ -45,7 +45,7 @@ class Runs(Questions):
         self._claimed = 0
         self._handed = False
         self._landing: asyncio.Future[None] | None = None
-        self._steps: deque[asyncio.Future[None]] = deque()
+        self._steps: Line[asyncio.Future[None]] = Line()
         self._row = self._row_us = 0
 
     def slot_granted(self) -> None:

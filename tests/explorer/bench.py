@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from copy import copy as copied
 from typing import Any
@@ -12,6 +11,7 @@ from schemas.entries import Step, Suspend
 from tests.explorer.scope import Record
 from tests.explorer.store import Store
 from workers import effects as fx
+from workers.line import Line
 from workers.result import Result
 from workers.session import Session
 
@@ -97,7 +97,7 @@ class Bench:
                 return kind(value[0], copy(value.trigger))
             if kind is dict:
                 return {key: copy(item) for key, item in value.items()}
-            if kind in {tuple, list, set, deque}:
+            if kind in {tuple, list, set, Line}:
                 return kind(copy(item) for item in value)
             return value  # never changed
 
@@ -129,7 +129,7 @@ class Bench:
                 return (value.turn, value.attempt, value.call)
             if kind is Result:
                 return (value.outcome, value.text, value.by)
-            return tuple(map(key, value)) if kind in {tuple, list, deque} else value
+            return tuple(map(key, value)) if kind in {tuple, list, Line} else value
 
         self.outbox.sort(key=lambda item: tuple(map(str, item[:3] if item[0] == "reply" else item[:2])))
         return (
