@@ -67,8 +67,8 @@ class GroupCommit:
         """Rows that no command holds yet."""
         return len(self._pending)
 
-    def append(self, row: Row, done: Done) -> None:
-        """Queue `row`. A session has at most one append in flight: a second one is a programming error."""
+    def append(self, row: Row, done: Done) -> int:
+        """Queue `row`; its size. A session has at most one append in flight: a second one is a programming error."""
         s = row.s
         if s in self._pending or s in self._flying:
             raise RuntimeError(f"{s} has an append in flight; version {row.v} must wait for its verdict")
@@ -79,6 +79,7 @@ class GroupCommit:
         if not self._scheduled and self._free:
             self._scheduled = True
             self._loop.call_soon(self._pump, context=self._context)
+        return size
 
     def send_off(self, row: Row) -> None:
         """Insert `row` with the next command, once. Nobody hears what became of it, and its session may append again at

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from journal.port import Row, Verdict
+from journal.port import Verdict
 from journal.rows import row_of
 from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step, Suspend
 from workers import effects as fx
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class Actor(Mailbox):
     """Session, agent instance and mailbox."""
 
-    __slots__ = ("_append_row", "_append_s", "_pending", "_waited", "listed_ms")
+    __slots__ = ("_append_s", "_append_size", "_pending", "_waited", "listed_ms")
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         super().__init__(key, partition, system)
         self.listed_ms = 0
-        self._append_row: Row | None = None
+        self._append_size = 0
         self._pending: Entry | None = None
         self._append_s = 0.0
         self._waited = 0
@@ -82,19 +82,17 @@ class Actor(Mailbox):
 
     def _append(self, order: fx.Append) -> None:
         row = row_of(self.key, order.version, order.entry, self._system.nonce())
-        self._append_row, self._pending = row, order.entry
-        self._append_s = self._system.clock_s()
-        self._system.commit.append(row, self._verdict)
+        self._pending, self._append_s = order.entry, self._system.clock_s()
+        self._append_size = self._system.commit.append(row, self._verdict)
 
     def _verdict(self, verdict: Verdict) -> None:
         """The answer to the append in flight."""
         if self.dead:
             return
-        entry, row = self._pending, self._append_row
-        assert entry is not None and row is not None
-        self._pending = self._append_row = None
+        entry, self._pending = self._pending, None
+        assert entry is not None
         if verdict is Verdict.APPLIED:
-            self._applied(entry, row)
+            self._applied(entry)
         elif verdict is Verdict.KNOWN:
             self._system.metrics.count("known")
             self._tell(self.session.known(self._system.clock_ms()))
@@ -102,8 +100,8 @@ class Actor(Mailbox):
             self._system.metrics.count("collisions")
             self._system.spawn(self._collided(), f"collision {self.key}")
 
-    def _applied(self, entry: Entry, row: Row) -> None:
-        self._archive.tail_bytes += row.size
+    def _applied(self, entry: Entry) -> None:
+        self._archive.tail_bytes += self._append_size
         took_s = self._system.clock_s() - self._append_s
         if isinstance(entry, Finish):
             self._finished(entry, took_s)
@@ -155,9 +153,12 @@ class Actor(Mailbox):
     def _publish(self, order: fx.Publish) -> None:
         system, turn, since_s = self._system, order.turn, self._system.clock_s()
 
-        def acked(error: Exception | None) -> None:
+        def acked(error: Exception | None) -> None:  # for every turn: `_published` and `_acked` written out
             system.metrics.hops["publish"].observe(system.clock_s() - since_s)
-            self._published(turn, error)
+            if error is None and not self.dead:
+                self._tell(self.session.published(turn, system.clock_ms()))
+            else:
+                self._published(turn, error)
 
         self._terminal(order.frame, order.to, order.fault, acked)
 

@@ -204,7 +204,8 @@ class ActorSystem:
         """Mailboxes fill or empty."""
         partition.waiting += by
         self.waiting += by
-        self._weigh(partition)
+        if by > 0 or partition.paused:  # where less waits, nothing is to be paused
+            self._weigh(partition)
 
     def backlog_changed(self, partition: Partition, by: int, bytes_: int) -> None:
         """Turns are put behind a full mailbox, or taken from there."""
