@@ -33,7 +33,7 @@ class Commands(Suspended):
 
     def _obey(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         control = op.record.control
-        if state.seen(control.op) is not None:
+        if state.seen(control.op) is not None and not self._foreign(op, state):
             return self._obeyed_before(self._ops.popleft(), state, out, now_ms)
         kind = control.kind
         if kind == "cancel":
@@ -54,9 +54,6 @@ class Commands(Suspended):
         """A second one appends nothing; it is a trigger of its turn."""
         seen = state.seen(op.record.control.op)
         turn = seen.turn if seen is not None else None
-        if op.record.control.kind == "cancel" and self._foreign(op, state):
-            self._reply(op, "held", turn, out, now_ms)
-            return True
         if turn is not None and state.ended(turn) is not None:
             self._republish(turn, out, frozenset((op.trigger.reply_to,)))
             if op.record.control.kind in {"approve", "cancel", "release"}:

@@ -81,8 +81,10 @@ def _streamed(frames: Sequence[FrameRecord], terminal: Frame, whole: bool, found
         return
     text, answer = _folded([shown[key] for key in order]), terminal.get("text", "")
     same = text == answer
-    if place[1] == 0:  # it ended without another run: of what was shown, what was durable is the answer
-        same = text.startswith(answer)
+    if (
+        place[1] == 0
+    ):  # it ended without another run: what was durable is the answer, shown or not, and no more than that
+        same = text.startswith(answer) or answer.startswith(text)
     if text and not same and (answer or terminal["type"] == "completed"):  # an answer may come unstreamed
         found(Kind.STREAM_DIFFERS, f"streamed {_short(text)}, answered {_short(answer)}")
 

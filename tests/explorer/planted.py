@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from copy import copy
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -18,7 +17,7 @@ from tests.explorer.driver import NOTHING, Driver
 from tests.explorer.moves import Moves
 from tests.explorer.scope import Scope
 from tests.explorer.store import FREED, Store
-from tests.support.planted import marked_at_the_claim, marked_on_a_collision
+from tests.support.planted import a_strangers_turn_begins, marked_at_the_claim, marked_on_a_collision
 from workers import endings
 from workers.admission import Admission
 from workers.commands import Commands
@@ -239,17 +238,6 @@ def a_take_over_waits_for_no_frames() -> Any:
         return shown(self, state, out) if self._ops else True
 
     return patch.object(Session, "_all_shown", shown_to_commands)
-
-
-def a_strangers_turn_begins() -> Any:
-    begin = Lifecycle._begin
-
-    def begun(self: Lifecycle, mail: Any, state: Any, out: list[Any], now_ms: int) -> bool:
-        disguised = copy(mail)
-        disguised.user = state.opened.user if state.opened is not None else mail.user
-        return begin(self, disguised, state, out, now_ms)
-
-    return patch.object(Lifecycle, "_begin", begun)
 
 
 def a_stranger_cancels_what_waits() -> Any:

@@ -146,6 +146,7 @@ ALL = (
     Mutant("P4", "no proof of membership (B7)", f"{_SCOPES}[B7]"),
     Mutant("P4", "frame published by a loser (B5b)", f"{_SCOPES}[B5b]"),
     Mutant("P5", "turn identity ignored", f"{_SEEDS}[identity_ignored]"),
+    Mutant("P5", "other content taken for a copy", f"{_SEEDS}[conflict_taken_for_a_copy]"),
     Mutant("P5", "a known turn taken for a collision (J9)", f"{_SCOPES}[J9]"),
     Mutant("P6", "intents ignored", f"{_SEEDS}[intents_ignored]"),
     Mutant("P7", "frames passed on twice", "tests/unit/gateway/test_reader.py", frames_passed_on_twice),
@@ -161,6 +162,9 @@ ALL = (
         "P13", "no answer taken for accepted", "tests/integration/test_gateway_socket.py", no_answer_taken_for_accepted
     ),
     Mutant("P14", "no answer taken for applied", "tests/property/test_group_commit.py", no_answer_taken_for_applied),
+    Mutant("P16", "a stranger's turn begins", f"{_SEEDS}[a_strangers_turn_begins]"),
+    Mutant("P16", "a stranger's op is obeyed", f"{_SEEDS}[strangers_obeyed]"),
+    Mutant("P16", "a known op id is answered to anybody", f"{_SEEDS}[known_op_of_anybody]"),
     Mutant("P16", "a stranger's turn begins (M6)", f"{_SCOPES}[M6]"),
     Mutant("P16", "a stranger's cancel ends a turn (M7)", f"{_SCOPES}[M7]"),
 )

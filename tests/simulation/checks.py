@@ -12,14 +12,15 @@ from typing import Any
 import orjson
 
 from broker.memory import MemoryCluster
-from journal.fold import FoldError
+from journal.fold import REMEMBERED_TURNS, FoldError
 from journal.folding import fold_rows
 from journal.state import EMPTY, State
 from schemas.entries import Claim, Close, ControlNote, Finish, Intent, Settle, Step
 from schemas.history import HistoryItem
 from tests.simulation.agents import KILLS
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, Written
-from tests.simulation.plan import Plan
+from tests.simulation.plan import TENANT, Plan
+from tests.simulation.strangers import RIVAL, STRANGER, named
 
 TRIES = 3
 
@@ -30,11 +31,12 @@ def passed(ledger: Ledger, cluster: MemoryCluster) -> Callable[[str, int, int], 
     def why(topic: str, partition: int, offset: int) -> str | None:
         record = cluster.log(topic, partition).records[offset]
         body = orjson.loads(record.value or b"{}")
-        if (topic, partition, offset) in ledger.refused:
+        if (topic, partition, offset) in ledger.lives.refused:
             return None
         if topic == CONTROL:
-            return None if ledger.acks.get(body["op"]) else f"(op {body['op']}) is not answered"
-        place = ((record.key or b"").decode(), body["turn"])
+            acks = ledger.denied if body["user"] == STRANGER else ledger.acks
+            return None if acks.get(body["op"]) else f"(op {body['op']}) is not answered"
+        place = (named(body.get("tenant", TENANT), (record.key or b"").decode()), body["turn"])
         if place not in ledger.over:
             return f"({place[0]}/{place[1]}) is not over"
         return None if place in ledger.terminals else f"({place[0]}/{place[1]}) has no frame published"
@@ -47,7 +49,8 @@ def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str
     yield from _terminals(plan, ledger)
     yield from _cancels(plan, ledger)
     yield from _steers(plan, ledger)
-    yield from _poison(plan, ledger)
+    yield from _poison(ledger)
+    yield from ledger.lives.conflicts(lambda session, turn: _forgotten(ledger.rows.get(session, []), turn))
     for session in sorted(plan.sessions):
         rows = ledger.rows.get(session, [])
         yield from _versions(session, rows)
@@ -55,12 +58,17 @@ def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str
         yield from _order(session, rows, ledger)
         yield from _steps(session, rows, ledger)
         yield from _tools(session, rows, ledger)
-        yield from _history(session, rows, states[session], plan, ledger)
+        yield from _history(session, rows, states[session], ledger)
 
 
 def _terminals(plan: Plan, ledger: Ledger) -> Iterator[str]:
-    """P1, P2, P5: one end each, and what was published is what the journal holds."""
-    for session, turn in plan.turns:
+    """P1, P2, P5: one end each, and what was published is what the journal holds. What was refused has none."""
+    for place in plan.turns:
+        if place not in ledger.lives.records:
+            yield f"{'/'.join(place)} was never sent"
+    for session, turn in ledger.lives.records:
+        if ledger.lives.accepted(session, turn) is None:
+            continue
         frames = ledger.terminals.get((session, turn), [])
         frame = ledger.over.get((session, turn))
         if frame is None:
@@ -81,6 +89,8 @@ def _cancels(plan: Plan, ledger: Ledger) -> Iterator[str]:
         outcome = _outcome(ledger, session, turn)
         if not states:
             yield f"{session}: cancel {op} was never answered"
+        if ledger.lives.shared(session):
+            continue  # it may have been said of somebody else's session, and then it binds nothing
         if states & {"applied", "held"} and outcome != "cancelled":
             yield f"{session}/{turn}: cancel {op} was answered {sorted(states)}, the turn is {outcome}"
         if not states <= {"applied", "held", "too_late"}:
@@ -91,18 +101,31 @@ def _steers(plan: Plan, ledger: Ledger) -> Iterator[str]:
     """What is said to a running turn is answered, and `applied` stands in the journal once (and in the history)."""
     for op, (session, turn) in plan.steers.items():
         states = {ack["state"] for ack in ledger.acks.get(op, [])}
-        noted = sum(isinstance(entry, ControlNote) and entry.op == op for _, entry in ledger.rows.get(session, []))
+        notes = [entry for _, entry in ledger.rows.get(session, []) if isinstance(entry, ControlNote)]
+        noted = sum(entry.op == op and entry.user != STRANGER for entry in notes)
         if not states:
             yield f"{session}: steer {op} was never answered"
         if noted > 1 or ("applied" in states) != (noted == 1):
             yield f"{session}/{turn}: steer {op} was answered {sorted(states)}, the journal holds it {noted} times"
 
 
-def _poison(plan: Plan, ledger: Ledger) -> Iterator[str]:
+def _poison(ledger: Ledger) -> Iterator[str]:
     """P12: a turn that kills its process runs three times at most."""
-    for (session, turn), body in plan.turns.items():
-        if body["text"] == KILLS and ledger.runs.get(turn, 0) > TRIES:
+    for session, turn in ledger.lives.records:
+        taken = ledger.lives.accepted(session, turn)
+        if taken is not None and taken.text == KILLS and ledger.runs.get(turn, 0) > TRIES:
             yield f"{session}/{turn} killed {ledger.runs[turn]} processes"
+
+
+def _forgotten(rows: list[Written], turn: str) -> bool:
+    """Whether a session came to forget what a turn of it said."""
+    ends = [entry for _, entry in rows if isinstance(entry, Close | Finish | Settle)]
+    after = next((n for n, entry in enumerate(ends) if turn in _ended(entry)), len(ends))
+    return len(ends) - after > REMEMBERED_TURNS or any(isinstance(entry, Close) for entry in ends[after:])
+
+
+def _ended(entry: Close | Finish | Settle) -> tuple[str, ...]:
+    return tuple(entry.ended) if isinstance(entry, Close) else (entry.turn, *getattr(entry, "joined", ()))
 
 
 def _versions(session: str, rows: list[Written]) -> Iterator[str]:
@@ -141,7 +164,8 @@ def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
         for claim in [entry.claim if isinstance(entry, Finish) else entry]
         if isinstance(claim, Claim) and claim.input is not None
     ]
-    offsets = [ledger.first[session, turn] for turn in claims]
+    taken = [ledger.lives.accepted(session, turn) for turn in claims]
+    offsets = [told.place[2] if told is not None else -1 for told in taken]
     if offsets != sorted(offsets):
         yield f"{session}: claimed in the order {claims}, published at {offsets}"
     ended = [entry.turn for _, entry in rows if isinstance(entry, Finish)]
@@ -190,7 +214,7 @@ def _tools(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
         if isinstance(entry, Step) and done and (entry.turn, entry.name) not in ledger.calls:
             yield f"{session} v{row.v}: {entry.name} of {entry.turn} has a result and was never called"
     for (turn, tool), called in ledger.calls.items():
-        if (session, turn) not in ledger.first:
+        if (session, turn) not in ledger.lives.records or session.startswith(RIVAL):  # its agent calls none
             continue
         if tool.startswith("pay") and len(called) > 1:
             yield f"{session}/{turn}: pay was called {len(called)} times"
@@ -201,7 +225,7 @@ def _tools(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
             yield f"{session}/{turn}: {tool} was called without an intent"
 
 
-def _history(session: str, rows: list[Written], state: State, plan: Plan, ledger: Ledger) -> Iterator[str]:
+def _history(session: str, rows: list[Written], state: State, ledger: Ledger) -> Iterator[str]:
     """The stored conversation is what was said and answered, each turn once."""
     said: list[tuple[str, str, str, list[str]]] = []
     joined: list[str] = []
@@ -214,8 +238,9 @@ def _history(session: str, rows: list[Written], state: State, plan: Plan, ledger
         if isinstance(entry, Finish):
             if not entry.rollback:
                 frame = orjson.loads(ledger.over[session, entry.turn])
-                asked = plan.turns[session, entry.turn]["text"]
-                said.append((entry.turn, asked, frame.get("text", ""), sorted(joined)))
+                asked = ledger.lives.accepted(session, entry.turn)
+                text = asked.text if asked is not None else ""
+                said.append((entry.turn, text, frame.get("text", ""), sorted(joined)))
             joined.clear()
     kept = [_told(turn, list(items)) for turn, items in groupby(state.history, key=lambda item: item.turn)]
     if kept != said:
@@ -233,7 +258,7 @@ def _told(turn: str, items: list[HistoryItem]) -> tuple[str, str, str, list[str]
 def payloads(ledger: Ledger, bodies: Iterable[tuple[str, int, str]]) -> Iterator[str]:
     """After a sweep: each belongs to a row, and none lies below a CLOSE."""
     for s, v, nonce in bodies:
-        session = s.partition("/")[2]
+        session = named(*s.split("/", 1))
         rows = ledger.rows.get(session, [])
         if not any((row.v, row.nonce) == (v, nonce) for row, _ in rows):
             yield f"{session} v{v}: a payload by {nonce} that no row holds"

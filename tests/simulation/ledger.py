@@ -19,6 +19,8 @@ from broker.port import Outgoing, Position
 from journal.memory import MemoryJournal
 from journal.port import Row, Verdict
 from schemas.entries import Entry, entry_of
+from tests.simulation.lives import Lives
+from tests.simulation.strangers import EARS, named
 
 TURNS, CONTROL, REPLIES, DEAD = "agent.turns", "agent.control", "agent.replies", "agent.dead-letters"
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
@@ -34,8 +36,8 @@ class Written(NamedTuple):
 class Ledger:
     """`rows`: by session; `terminals`: distinct frames by (session, turn), in order of their first appearance; `shown`:
     turns whose first terminal frame lies on a reply partition, by (session, partition), in that order; `over`: turns
-    whose end the journal took; `acks`: by op; `refused`: positions that went to the dead letters;
-    `calls`: the keys under which a tool was called, by (turn, tool)."""
+    whose end the journal took; `acks`: by op, a stranger's apart in `denied`; `lives`: whose the sessions are, and what
+    was refused; `calls`: the keys under which a tool was called, by (turn, tool)."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
@@ -47,8 +49,8 @@ class Ledger:
         self.terminals: dict[tuple[str, str], list[bytes]] = {}
         self.shown: dict[tuple[str, int], list[str]] = {}
         self.acks: dict[str, list[dict[str, Any]]] = {}
-        self.refused: set[tuple[str, int, int]] = set()
-        self.first: dict[tuple[str, str], int] = {}
+        self.denied: dict[str, list[dict[str, Any]]] = {}
+        self.lives = Lives(lambda: self.events, self.fail)
         self.runs: dict[str, int] = {}
         self.calls: dict[tuple[str, str], list[str]] = {}
         self.work: dict[str, int] = {}
@@ -78,10 +80,11 @@ class Ledger:
 
     def applied(self, row: Row) -> None:
         """The store took a row."""
-        session = row.s.partition("/")[2]
+        session = named(*row.s.split("/", 1))
         entry = entry_of(row.kind, row.body or "{}", row.frames)
         self.note(f"journal {session} v{row.v} {row.kind} {_says(entry)} by {row.nonce}")
         self.rows.setdefault(session, []).append(Written(row, entry))
+        self.lives.written(session, row, entry)
         ended = getattr(entry, "ended", None) or (
             [getattr(entry, "turn", "")] if row.kind in {"finish", "settle"} else []
         )
@@ -94,27 +97,26 @@ class Ledger:
         """The broker took a record."""
         place = f"{topic}/{position.partition}@{position.offset}"
         if topic == REPLIES:
-            self._reply(orjson.loads(outgoing.value or b"{}"), outgoing.value or b"", place, position.partition)
-            return
-        session = (outgoing.key or b"").decode()
-        if topic == DEAD:
-            head = dict(outgoing.headers)
-            self.note(f"dead letter {session} {head.get('dl_code', head)}")
-            self._dead(head)
+            reply_to = dict(outgoing.headers).get("reply_to")
+            self._reply(outgoing.value or b"", place, position.partition, reply_to.decode() if reply_to else None)
+        elif topic == DEAD:
+            self._dead(dict(outgoing.headers), (outgoing.key or b"").decode(), orjson.loads(outgoing.value or b"{}"))
         elif topic in {TURNS, CONTROL}:
             body = orjson.loads(outgoing.value or b"{}")
-            self.note(f"sent {session} {body.get('turn') or ''} {body.get('kind', '')} at {place}")
-            if topic == TURNS:
-                self.first.setdefault((session, body["turn"]), position.offset)
+            session = named(body.get("tenant", "default"), (outgoing.key or b"").decode())
+            said = f"{body.get('turn') or ''} {body.get('kind', '')}"
+            self.note(f"sent {session} {said} of {body['user']} at {place}")
+            self.lives.sent(session, body, (topic, position.partition, position.offset))
 
-    def _reply(self, frame: dict[str, Any], raw: bytes, place: str, partition: int) -> None:
-        session, kind = frame["session"], frame["type"]
+    def _reply(self, raw: bytes, place: str, partition: int, reply_to: str | None) -> None:
+        frame = orjson.loads(raw)
+        session, kind = named(frame.get("tenant", "default"), frame["session"]), frame["type"]
         if kind == "ack":
-            self.acks.setdefault(frame["op"], []).append(frame)
-            self.note(f"ack {session} {frame['op']} {frame['state']} at {place}")
+            self._acked(frame, session, place, stranger=reply_to == EARS)
             return
         turn = frame["turn"]
         self.note(f"frame {session} {turn} {kind} a{frame['attempt']} q{frame['seq']} at {place} {len(raw)}")
+        self.lives.frame(session, frame, reply_to)
         if kind not in TERMINAL:
             return
         seen = self.terminals.setdefault((session, turn), [])
@@ -123,10 +125,18 @@ class Ledger:
             if len(seen) == 1:  # who asks again later gets it again, wherever they ask
                 self.shown.setdefault((session, partition), []).append(turn)
 
-    def _dead(self, head: Mapping[str, bytes]) -> None:
-        topic = head.get("dl_topic", b"").decode()
+    def _acked(self, ack: dict[str, Any], session: str, place: str, *, stranger: bool) -> None:
+        self.note(f"ack {session} {ack['op']} {ack['state']} at {place}{' to a stranger' if stranger else ''}")
+        (self.denied if stranger else self.acks).setdefault(ack["op"], []).append(ack)
+        self.lives.acked(ack, session, stranger=stranger)
+
+    def _dead(self, head: Mapping[str, bytes], key: str, body: dict[str, Any]) -> None:
+        topic, code = head.get("dl_topic", b"").decode(), head.get("dl_code", b"").decode()
+        session = named(body.get("tenant", "default"), key)
+        self.note(f"dead letter {session} {body.get('turn', '')} of {body.get('user')} {code}")
         if topic:
-            self.refused.add((topic, int(head["dl_partition"]), int(head["dl_offset"])))
+            place = (topic, int(head["dl_partition"]), int(head["dl_offset"]))
+            self.lives.letter(session, place, code, body.get("turn", ""), body["user"])
 
     def ran(self, turn: str) -> None:
         """An attempt of a turn began to run."""
@@ -161,7 +171,7 @@ class WatchedJournal(MemoryJournal):
                 self.ledger.applied(row)
             else:
                 self.ledger.note(
-                    f"journal {row.s.partition('/')[2]} v{row.v} {row.kind} {verdict.value} by {row.nonce}"
+                    f"journal {named(*row.s.split('/', 1))} v{row.v} {row.kind} {verdict.value} by {row.nonce}"
                 )
         return verdicts
 

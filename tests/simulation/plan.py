@@ -48,7 +48,7 @@ def plan_of(seed: int, turns: int) -> Plan:
         _turn(plan, chances, f"t{number}", chances.choice(names))
     for number in range(chances.choice((0, 1, 2, 3)) if turns >= 40 else 1):
         session, at_s = chances.choice(names), chances.uniform(0.2, 1.0) * plan.span_s
-        _copies(plan, chances, at_s, "agent.control", session, {"op": f"d{number}", "kind": "delete", "user": session})
+        copies(plan, chances, at_s, "agent.control", session, {"op": f"d{number}", "kind": "delete", "user": session})
     for number in range(2):
         session, at_s = chances.choice(names), chances.uniform(0.0, 1.0) * plan.span_s
         body = {"op": f"w{number}", "kind": "watch", "user": session}
@@ -65,18 +65,18 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
         body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue", *["steer"] * 6))
     plan.turns[session, turn] = body
     reply_to = f"{chances.randrange(2)}:gateway" if chances.random() < 0.3 else None
-    _copies(plan, chances, at_s, "agent.turns", session, body, reply_to)
+    copies(plan, chances, at_s, "agent.turns", session, body, reply_to)
     if chances.random() < 0.12:
         late_s = max(0.0, at_s + chances.choice((-2.0, 0.005, 0.02, 0.05, 0.3, 1.0, 8.0)) * chances.random())
         cancel = {"op": f"c-{turn}", "kind": "cancel", "turn": turn, "user": session}
         plan.cancels[f"c-{turn}"] = (session, turn)
-        _copies(plan, chances, late_s, "agent.control", session, cancel)
+        copies(plan, chances, late_s, "agent.control", session, cancel)
     if chances.random() < 0.06:
         late_s = at_s + chances.choice((0.02, 0.1, 0.5, 2.0)) * chances.random()
         text = f"more {turn} {chances.randint(1, 2)}"
         steer = {"op": f"s-{turn}", "kind": "steer", "turn": turn, "user": session, "text": text}
         plan.steers[f"s-{turn}"] = (session, turn)
-        _copies(plan, chances, late_s, "agent.control", session, steer)
+        copies(plan, chances, late_s, "agent.control", session, steer)
 
 
 def _text(chances: random.Random, turn: str, agent: str) -> str:
@@ -88,7 +88,7 @@ def _text(chances: random.Random, turn: str, agent: str) -> str:
     return RAISES if drawn < 0.03 else f"{turn} {chances.randint(1, 4)}"
 
 
-def _copies(
+def copies(
     plan: Plan,
     chances: random.Random,
     at_s: float,

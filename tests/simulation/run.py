@@ -25,7 +25,8 @@ from journal.loader import load
 from journal.state import State
 from tests.simulation import checks
 from tests.simulation.faults import Faults
-from tests.simulation.plan import TENANT, plan_of
+from tests.simulation.plan import plan_of
+from tests.simulation.strangers import crowded, key_of
 from tests.simulation.virtual import EMPTY, VirtualLoop
 from tests.simulation.world import EPOCH_MS, SETTLE_S, World
 
@@ -74,7 +75,7 @@ def histories(seed: int, turns: int) -> Verdict:
 
 async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
     """Load and faults, then calm."""
-    plan = plan_of(seed, turns)
+    plan = crowded(plan_of(seed, turns), seed)
     world = World(seed, plan, loop)
     world.group.check = checks.passed(world.ledger, world.cluster)
     for _ in range(WORKERS):
@@ -98,6 +99,7 @@ async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     completed = checks.done(world.ledger)
     if completed < LEAST_COMPLETED * len(plan.turns):
         broken.append(f"only {completed} of {len(plan.turns)} turns were completed: that proves nothing")
+    world.weather.counts["stranger answered"] = world.ledger.lives.kept_out
     return Outcome(
         seed, len(plan.turns), completed, world.ledger.events, loop.time(), world.ledger.digest,
         world.weather.counts, broken, _about(broken, world) if broken else [],
@@ -125,7 +127,7 @@ async def states_of(world: World) -> dict[str, State]:
     states = {}
     for session in world.plan.sessions:
         try:
-            states[session] = (await load(world.store, f"{TENANT}/{session}")).state
+            states[session] = (await load(world.store, key_of(session))).state
         except (FoldError, ValueError) as error:
             world.ledger.broken.append(f"{session} cannot be loaded: {error}")
             states[session] = State()

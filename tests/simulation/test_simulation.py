@@ -16,9 +16,12 @@ from journal.commit import GroupCommit
 from journal.port import Verdict
 from tests.simulation.__main__ import told
 from tests.simulation.run import run
-from tests.support.planted import marked_at_the_claim, marked_on_a_collision
+from tests.support.planted import a_strangers_turn_begins, marked_at_the_claim, marked_on_a_collision
 from workers import endings
 from workers.actor import Actor
+from workers.admission import Admission
+from workers.commands import Commands
+from workers.holdings import Holdings
 from workers.lifecycle import Lifecycle
 from workers.progress import Progress
 from workers.questions import Questions
@@ -30,11 +33,13 @@ MOST = 120  # seeds within which a planted bug must be found
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_promise_holds_in_every_seed(block: int) -> None:
-    completed = 0
+    completed = denied = 0
     for seed in range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS):
         outcome = run(seed, TURNS)
         assert not outcome.broken, told(outcome)
         completed += outcome.completed
+        denied += outcome.faults["stranger answered"]
+    assert denied >= SEEDS // BLOCKS
     assert completed >= 0.5 * SEEDS // BLOCKS * TURNS
 
 
@@ -115,6 +120,36 @@ def intents_ignored() -> Any:
     return patch.object(Progress, "intent", lambda self, step: None)
 
 
+def strangers_obeyed() -> Any:
+    """Whose session it is, is asked of turns alone."""
+    return patch.object(Holdings, "_foreign", lambda self, op, state: False)
+
+
+def known_op_of_anybody() -> Any:
+    """An op id that was seen is answered before anybody asks whose it is."""
+    obey = Commands._obey
+
+    def obeyed(self: Commands, op: Any, state: Any, out: list[Any], now_ms: int) -> bool:
+        if state.seen(op.record.control.op) is not None:
+            return self._obeyed_before(self._ops.popleft(), state, out, now_ms)
+        return obey(self, op, state, out, now_ms)
+
+    return patch.object(Commands, "_obey", obeyed)
+
+
+def conflict_taken_for_a_copy() -> Any:
+    """Whatever comes under a known id is taken for the same turn."""
+    admit = Admission._admit
+
+    def admitted(self: Admission, mail: Any, *rest: Any) -> None:
+        state = rest[1]
+        if state.opened is None or state.opened.user == mail.user:
+            mail.digest = self._digest_of(mail.id, state) or mail.digest
+        admit(self, mail, *rest)
+
+    return patch.object(Admission, "_admit", admitted)
+
+
 PLANTED = [
     collision_ignored,
     marked_on_a_collision,
@@ -126,6 +161,10 @@ PLANTED = [
     repeats_side_by_side,
     steers_taken_for_heard,
     intents_ignored,
+    a_strangers_turn_begins,
+    strangers_obeyed,
+    known_op_of_anybody,
+    conflict_taken_for_a_copy,
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 from unittest.mock import patch
 
@@ -29,3 +30,14 @@ def marked_at_the_claim() -> Any:
         after(self, entry, out)
 
     return patch.object(Lifecycle, "_after_claim", marked)
+
+
+def a_strangers_turn_begins() -> Any:
+    begin = Lifecycle._begin
+
+    def begun(self: Lifecycle, mail: Any, state: Any, out: list[Any], now_ms: int) -> bool:
+        disguised = copy(mail)
+        disguised.user = state.opened.user if state.opened is not None else mail.user
+        return begin(self, disguised, state, out, now_ms)
+
+    return patch.object(Lifecycle, "_begin", begun)

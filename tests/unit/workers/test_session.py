@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.control import CancelControl, DeleteControl, ExpireControl, OpenControl, WatchControl
+from schemas.control import (
+    CancelControl,
+    DeleteControl,
+    ExpireControl,
+    OpenControl,
+    SteerControl,
+    WatchControl,
+)
 from schemas.entries import Claim, Finish
 from tests.support.desk import TERMS, Desk, Log, unknown_agent
 from workers import effects as fx
@@ -295,6 +302,20 @@ class TestCancel:
         assert desk.acks == [("c1", "held")]
         assert desk.stopped == []
         assert desk.log.kinds == ["claim"]
+
+    def test_under_the_id_of_an_op_of_its_owner_is_answered_as_for_a_missing_one_and_shows_nothing(self) -> None:
+        desk = Desk()
+        desk.turn("t1")
+        desk.control(cancel("t1"))
+        desk.finish(outcome="cancelled")
+        desk.published.clear()
+        desk.acks.clear()
+        desk.control(SteerControl(op="c1", user="mallory", turn="t1", text="hm"))
+        desk.control(WatchControl(op="c1", user="mallory"))
+        desk.control(DeleteControl(op="c1", user="mallory"))
+        desk.control(cancel("t1", user="mallory"))
+        assert [state for _, state in desk.acks] == ["unknown", "unknown", "unknown", "held"]
+        assert desk.published == []
 
     def test_of_a_forgotten_turn_is_too_late(self) -> None:
         desk = Desk()

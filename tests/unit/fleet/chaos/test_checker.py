@@ -491,3 +491,12 @@ def test_a_verdict_keeps_some_findings_and_counts_all() -> None:
     one.merge(other)
 
     assert (one.broken, len(one.findings), one.kinds) == (2 * KEPT, KEPT, {Kind.GAP: 2 * KEPT})
+
+
+def test_a_step_that_is_durable_and_was_never_shown_is_in_the_answer_of_a_turn_that_ended_without_another_run() -> None:
+    history = History()
+    history.claim("t1", offset=history.record("t1"))
+    history.delta("t1", 1, "kept ", 0)
+    history.step("t1", 0)
+    history.publish(history.finish("t1", 1, text="kept text", seq=0, outcome="cancelled"))
+    assert history.verdict().findings == []
