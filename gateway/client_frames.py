@@ -56,9 +56,11 @@ class ApproveFrame(Frozen):
 
 
 class AfterFrame(Frozen):
+    """`seq` -1: before the first frame of the attempt, as `recovered` says it."""
+
     turn: TurnId
     attempt: Count
-    seq: Count
+    seq: Annotated[int, Field(ge=-1, lt=2**53)]
 
 
 class AttachFrame(Frozen):

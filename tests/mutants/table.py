@@ -11,11 +11,9 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from broker.port import Position, PublishUnknown
-from gateway.publishing import Publishing
-from gateway.reader import Reader
 from journal.commit import GroupCommit
 from journal.port import StoreUnavailable, Verdict
+from tests.support.planted import frames_passed_on_twice, no_answer_taken_for_accepted
 from workers.executor import RunningTurn
 from workers.models.budget import RetryBudget
 from workers.progress import Progress
@@ -25,6 +23,7 @@ from workers.system import ActorSystem
 
 Plant = Callable[[], AbstractContextManager[Any]]
 _SEEDS = "tests/simulation/test_simulation.py::test_a_planted_bug_is_found"
+_FRONT = "tests/simulation/test_simulation.py::test_a_planted_bug_of_the_gateway_is_found"
 _SCOPES = "tests/explorer/test_explorer.py::test_a_planted_bug_is_found_by_a_short_trace_that_can_be_replayed"
 _HISTORY = "tests/simulation/test_history_checker.py::test_a_planted_bug_is_found_in_topics_and_store"
 
@@ -85,31 +84,6 @@ def expired_turns_run() -> Any:
     return patch.object(Session, "_settled_instead", timeless)
 
 
-def frames_passed_on_twice() -> Any:
-    def passed(self: Reader, event: Any) -> None:
-        self._sink(event)
-
-    return patch.object(Reader, "_pass", passed)
-
-
-def no_answer_taken_for_accepted() -> Any:
-    send = Publishing.send
-
-    async def hopeful(self: Publishing, outgoing: Any, **of: Any) -> Position:
-        publish = self._publisher.send
-
-        async def sent(outgoing: Any) -> Position:
-            try:
-                return await publish(outgoing)
-            except PublishUnknown:
-                return Position(0, 0, 0)
-
-        with patch.object(self._publisher, "send", sent):
-            return await send(self, outgoing, **of)
-
-    return patch.object(Publishing, "send", hopeful)
-
-
 def no_answer_taken_for_applied() -> Any:
     async def sent(self: GroupCommit, items: list[Any]) -> Any:
         try:
@@ -150,6 +124,9 @@ ALL = (
     Mutant("P5", "a known turn taken for a collision (J9)", f"{_SCOPES}[J9]"),
     Mutant("P6", "intents ignored", f"{_SEEDS}[intents_ignored]"),
     Mutant("P7", "frames passed on twice", "tests/unit/gateway/test_reader.py", frames_passed_on_twice),
+    Mutant("P7", "a watch that the owner is not told of", f"{_FRONT}[watched_by_nobody]"),
+    Mutant("P7", "frames before `recovered`", f"{_FRONT}[followed_at_once]"),
+    Mutant("P7", "deltas over a hole", f"{_FRONT}[deltas_over_a_hole]"),
     Mutant("P8", "a settled cancel forgotten (M1)", f"{_SCOPES}[M1]"),
     Mutant("P8", "cancel as a flag only", "tests/unit/workers/test_executor.py", cancel_as_a_flag_only),
     Mutant("P9", "an expired turn runs", "tests/unit/workers/test_session.py", expired_turns_run),
@@ -161,6 +138,7 @@ ALL = (
     Mutant(
         "P13", "no answer taken for accepted", "tests/integration/test_gateway_socket.py", no_answer_taken_for_accepted
     ),
+    Mutant("P13", "unknown taken for failed", f"{_FRONT}[unknown_taken_for_failed]"),
     Mutant("P14", "no answer taken for applied", "tests/property/test_group_commit.py", no_answer_taken_for_applied),
     Mutant("P16", "a stranger's turn begins", f"{_SEEDS}[a_strangers_turn_begins]"),
     Mutant("P16", "a stranger's op is obeyed", f"{_SEEDS}[strangers_obeyed]"),

@@ -164,8 +164,9 @@ def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
         for claim in [entry.claim if isinstance(entry, Finish) else entry]
         if isinstance(claim, Claim) and claim.input is not None
     ]
-    taken = [ledger.lives.accepted(session, turn) for turn in claims]
-    offsets = [told.place[2] if told is not None else -1 for told in taken]
+    taken = [told for turn in claims if (told := ledger.lives.accepted(session, turn)) is not None]
+    refused = {place for place, code in ledger.lives.refused.items() if code != "poison"}
+    offsets = [told.place[2] for told in taken if told.place not in refused]  # else it was refused, and met again later
     if offsets != sorted(offsets):
         yield f"{session}: claimed in the order {claims}, published at {offsets}"
     ended = [entry.turn for _, entry in rows if isinstance(entry, Finish)]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
-from broker.memory import MemoryCluster, MemoryGroupConsumer, MemoryPublisher
+from broker.memory import SEND_TIMEOUT_S, MemoryCluster, MemoryGroupConsumer, MemoryPublisher
 from broker.port import Acked, Assignment, Listener, Outgoing, Position, Record
 from journal.gate import Call
 from journal.memory import MemoryJournal, MemoryStore
@@ -21,17 +22,17 @@ _T = TypeVar("_T")
 
 
 class Pipe:
-    """Calls that arrive later, in order, as `process`."""
+    """Calls that arrive later, in order, as the process of `context`."""
 
-    def __init__(self, loop: VirtualLoop, weather: Weather, process: Process) -> None:
+    def __init__(self, loop: VirtualLoop, weather: Weather, context: Context) -> None:
         self._loop = loop
         self._weather = weather
-        self._process = process
+        self._context = context
         self._last_s = 0.0
 
     def put(self, call: Callable[..., Any], *args: Any) -> None:
         self._last_s = max(self._last_s, self._loop.time() + self._weather.delay_s())
-        self._loop.call_at(self._last_s, call, *args, context=self._process.context)
+        self._loop.call_at(self._last_s, call, *args, context=self._context)
 
 
 def gate_of(weather: Weather) -> Callable[[Call], Awaitable[None]]:
@@ -112,12 +113,20 @@ class FaultyPublisher:
     """The publisher port. What the broker does to records says `cluster.judge`; this adds the way there and back."""
 
     def __init__(
-        self, cluster: MemoryCluster, topics: Sequence[str], loop: VirtualLoop, process: Process, weather: Weather
+        self,
+        cluster: MemoryCluster,
+        topics: Sequence[str],
+        loop: VirtualLoop,
+        process: Process,
+        weather: Weather,
+        *,
+        timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
-        self.twin = MemoryPublisher(cluster, topics)
+        self.twin = MemoryPublisher(cluster, topics, timeout_s=timeout_s)
+        self._weather = weather
         loop.adopt(self.twin, process.context)
-        self._there = Pipe(loop, weather, process)
-        self._back = Pipe(loop, weather, process)
+        self._there = Pipe(loop, weather, process.context)
+        self._back = Pipe(loop, weather, process.context)
         self._open = 0
         self._idle = asyncio.Event()
 
@@ -133,7 +142,9 @@ class FaultyPublisher:
         self._there.put(self.twin.publish, outgoing, lambda error: self._back.put(self._acked, acked, error))
 
     async def send(self, outgoing: Outgoing) -> Position:
-        return await self.twin.send(outgoing)
+        position = await self.twin.send(outgoing)
+        await asyncio.sleep(self._weather.delay_s())
+        return position
 
     async def flush(self) -> None:
         while self._open:
@@ -163,8 +174,8 @@ class FaultyConsumer:
         self.twin = twin
         loop.adopt(twin, process.context)
         self._weather = weather
-        self._facts = Pipe(loop, weather, process)
-        self._hints = Pipe(loop, weather, process)
+        self._facts = Pipe(loop, weather, process.context)
+        self._hints = Pipe(loop, weather, process.context)
         self._listener: Listener | None = None
         self.name = twin.name
         self.pause = twin.pause

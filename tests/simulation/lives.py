@@ -138,7 +138,7 @@ class Lives:
                 same = taken is not None and (told.user, told.text) == (taken.user, taken.text)
                 if code not in {None, "conflict", "not_found", "poison"}:
                     yield f"{session}/{turn} of {told.user} at {told.place[2]} was refused: {code}"
-                if code == "conflict" and same:
+                if code == "conflict" and same and not forgotten(session, turn):
                     yield f"{session}/{turn}: a copy at {told.place[2]} was refused as other content"
                 if code is None and not same and not forgotten(session, turn):
                     yield f"{session}/{turn}: {told.text!r} of {told.user} at {told.place[2]} was not refused"

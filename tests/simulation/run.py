@@ -80,6 +80,7 @@ async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
     world.group.check = checks.passed(world.ledger, world.cluster)
     for _ in range(WORKERS):
         world.join()
+    world.lobby.open()
     for sent in plan.sent:
         loop.call_later(sent.at_s, world.send, sent, context=EMPTY)
     Faults(seed, world).schedule(max(3, int(turns * FAULTS_A_TURN)))
@@ -94,14 +95,14 @@ async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     await world.store.payloads.sweep(2**62, 1_000_000)
     bodies = list(world.journal.payloads.bodies)
     states = await states_of(world)
-    broken = [*world.ledger.broken, *checks.broken(plan, world.ledger, states)]
+    broken = [*world.ledger.broken, *checks.broken(plan, world.ledger, states), *world.lobby.broken()]
     broken += checks.payloads(world.ledger, bodies)
     completed = checks.done(world.ledger)
     if completed < LEAST_COMPLETED * len(plan.turns):
         broken.append(f"only {completed} of {len(plan.turns)} turns were completed: that proves nothing")
     world.weather.counts["stranger answered"] = world.ledger.lives.kept_out
     return Outcome(
-        seed, len(plan.turns), completed, world.ledger.events, loop.time(), world.ledger.digest,
+        seed, turns, completed, world.ledger.events, loop.time(), world.ledger.digest,
         world.weather.counts, broken, _about(broken, world) if broken else [],
     )  # fmt: skip
 
@@ -142,7 +143,7 @@ def _about(broken: list[str], world: World) -> list[str]:
     lines = []
     for at_s, what in world.ledger.trace:
         words = what.split()
-        if sessions.intersection(words) or words[0][:1] == "w" or words[0] in {"fault:", "calm", "BROKEN"}:
+        if sessions.intersection(words) or words[0][:1] in {"w", "g"} or words[0] in {"fault:", "calm", "BROKEN"}:
             lines.append(f"{at_s:9.3f} {what}")
     return lines[-TRACE:]
 

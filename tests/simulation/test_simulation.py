@@ -12,11 +12,21 @@ from unittest.mock import patch
 import pytest
 
 from broker.watermark import Watermark
+from gateway.attach import Attach
+from gateway.publishing import Publishing, PublishRefusal
+from gateway.reader import Reader
 from journal.commit import GroupCommit
 from journal.port import Verdict
+from schemas.codes import Code
 from tests.simulation.__main__ import told
 from tests.simulation.run import run
-from tests.support.planted import a_strangers_turn_begins, marked_at_the_claim, marked_on_a_collision
+from tests.support.planted import (
+    a_strangers_turn_begins,
+    frames_passed_on_twice,
+    marked_at_the_claim,
+    marked_on_a_collision,
+    no_answer_taken_for_accepted,
+)
 from workers import endings
 from workers.actor import Actor
 from workers.admission import Admission
@@ -26,7 +36,7 @@ from workers.lifecycle import Lifecycle
 from workers.progress import Progress
 from workers.questions import Questions
 
-SEEDS, TURNS, BLOCKS = 320, 40, 8
+SEEDS, TURNS, BLOCKS = 304, 40, 8
 LONG = 200
 MOST = 120  # seeds within which a planted bug must be found
 
@@ -166,6 +176,58 @@ PLANTED = [
     known_op_of_anybody,
     conflict_taken_for_a_copy,
 ]
+
+
+def unknown_taken_for_failed() -> Any:
+    send = Publishing.send
+
+    async def sent(self: Publishing, outgoing: Any, **of: Any) -> Any:
+        try:
+            return await send(self, outgoing, **of)
+        except PublishRefusal as refusal:
+            raise PublishRefusal(Code.UNAVAILABLE, refusal.text, refusal.turn) from None
+
+    return patch.object(Publishing, "send", sent)
+
+
+def watched_by_nobody() -> Any:
+    """Whoever attaches elsewhere gets what the journal has, and the owner is not told."""
+
+    async def silent(self: Attach, who: Any, session: str, state: Any, turn: Any) -> Any:
+        return state
+
+    return patch.object(Attach, "_have_published_here", silent)
+
+
+def followed_at_once() -> Any:
+    """Frames do not wait for `recovered`."""
+    return patch.object(Reader, "hold", lambda self, session, turn: None)
+
+
+def deltas_over_a_hole() -> Any:
+    start_at = Reader.start_at
+
+    def started(self: Reader, session: str, turn: str, position: Any, *, blind: bool = False) -> None:
+        start_at(self, session, turn, position)
+
+    return patch.object(Reader, "start_at", started)
+
+
+FRONT = [
+    frames_passed_on_twice,
+    no_answer_taken_for_accepted,
+    unknown_taken_for_failed,
+    watched_by_nobody,
+    followed_at_once,
+    deltas_over_a_hole,
+]
+"""Bugs of a gateway: every other seed has one."""
+
+
+@pytest.mark.parametrize("plant", FRONT, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_of_the_gateway_is_found(plant: Callable[[], Any]) -> None:
+    with plant():
+        assert any(_red(seed, TURNS) for seed in range(1, MOST, 2)), f"{MOST // 2} seeds do not find it"
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)

@@ -18,6 +18,7 @@ from schemas.settings import ModelSettings, SessionSettings, WorkerSettings
 from tests.simulation.agents import Pays, Steps, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
+from tests.simulation.lobby import Lobby
 from tests.simulation.plan import Plan, Sent
 from tests.simulation.virtual import EMPTY, Process, VirtualLoop
 from tests.simulation.weather import KILL_AFTER_PUBLISH, PUBLISH_DOUBLED, PUBLISH_LOST, Weather
@@ -88,6 +89,8 @@ class World:
             worker_drain_s=0.3,
             worker_grace_s=2.0,
         )
+
+        self.lobby = Lobby(seed, self, tuple(TOPICS))
 
     def clock_ms(self, skew_ms: int) -> int:
         """A wall clock."""
@@ -222,7 +225,9 @@ class World:
         )
 
     def quiet(self) -> bool:
-        """Everything that was sent is committed."""
+        """Everything that was sent is committed, and every user has heard of it."""
+        if not self.lobby.quiet:
+            return False
         for topic in (TURNS, CONTROL):
             for partition in range(PARTITIONS):
                 if self.group.committed.get((topic, partition), 0) < self.cluster.log(topic, partition).end:

@@ -1,4 +1,4 @@
-"""Bugs that the simulation and the explorer plant alike. Each is entered as a context."""
+"""Bugs that more than one of simulation, explorer and mutants plant. Each is entered as a context."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from copy import copy
 from typing import Any
 from unittest.mock import patch
 
+from broker.port import Position, PublishUnknown
+from gateway.publishing import Publishing
+from gateway.reader import Reader
 from workers.effects import Acknowledge
 from workers.lifecycle import Lifecycle
 from workers.session import Session
@@ -41,3 +44,28 @@ def a_strangers_turn_begins() -> Any:
         return begin(self, disguised, state, out, now_ms)
 
     return patch.object(Lifecycle, "_begin", begun)
+
+
+def frames_passed_on_twice() -> Any:
+    def passed(self: Reader, event: Any) -> None:
+        self._sink(event)
+
+    return patch.object(Reader, "_pass", passed)
+
+
+def no_answer_taken_for_accepted() -> Any:
+    send = Publishing.send
+
+    async def hopeful(self: Publishing, outgoing: Any, **of: Any) -> Position:
+        publish = self._publisher.send
+
+        async def sent(outgoing: Any) -> Position:
+            try:
+                return await publish(outgoing)
+            except PublishUnknown:
+                return Position(0, 0, 0)
+
+        with patch.object(self._publisher, "send", sent):
+            return await send(self, outgoing, **of)
+
+    return patch.object(Publishing, "send", hopeful)

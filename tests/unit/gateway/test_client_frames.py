@@ -57,3 +57,10 @@ def test_an_unknown_type_is_unsupported() -> None:
         parse_client_frame('{"type":"dance"}')
 
     assert misread.value.code is Code.UNSUPPORTED
+
+
+def test_an_attach_may_say_the_place_that_a_recovered_said_before_the_first_frame_of_an_attempt() -> None:
+    frame = parse_client_frame('{"type":"attach","session":"s","after":{"turn":"t","attempt":1,"seq":-1}}')
+    assert isinstance(frame, AttachFrame)
+    assert frame.after is not None
+    assert frame.after.seq == -1
