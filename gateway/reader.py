@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gateway.event import ORIGIN, Event, Position
-from gateway.turn_log import is_first
+from gateway.turn_log import is_first, skips
 
 _REMEMBERED_TURNS = 512
 _ACCEPTED: Position = (0, 0)
@@ -85,7 +85,7 @@ class Reader:
         seen = self._seen.get(key, ORIGIN)
         if event.position <= seen:
             return
-        if seen <= _ACCEPTED and event.position > _ACCEPTED and not is_first(event):
+        if skips(seen, event) or (seen <= _ACCEPTED and event.position > _ACCEPTED and not is_first(event)):
             self._blind.add(key)
         if self._blind and key in self._blind:
             if event.is_delta:

@@ -66,7 +66,8 @@ class Resumed:
 def resume_turn(log: TurnLog | None, facts: TurnFacts, after: Position | None) -> Resumed:
     """The verdict on one turn. `log`: its frames here, if any; `facts`: the journal; `after`: what the client has."""
     start = ORIGIN if after is None else after
-    if log is not None and log.covers(start) and (log.heard or facts.state in _WAITING):
+    ahead = after is not None and after[1] < 0  # its text is the journal's, and says more than its place
+    if log is not None and not ahead and log.covers(start) and (log.heard or facts.state in _WAITING):
         text = log.text_at(start)
         return Resumed("full", facts.turn, _state(log, facts), start, log.step, text or "", log.since(start))
     terminal = facts.terminal or (log.terminal if log is not None else None)

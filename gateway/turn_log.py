@@ -35,10 +35,10 @@ class TurnLog:
         """Keep `event`. False: a repeated one, one of an older attempt, or one after the end."""
         if self.terminal is not None or event.position <= self.last:
             return False
-        if event.type != "accepted" and not self.heard:
-            self.heard = True
-            if not is_first(event):
+        if event.type != "accepted":
+            if not is_first(event) if not self.heard else skips(self.last, event):
                 self._begin_at(event)
+            self.heard = True
         self.last = event.position
         self.size += event.size
         self._events.append(event)
@@ -92,6 +92,12 @@ class TurnLog:
 def is_first(event: Event) -> bool:
     """Whether nothing of the turn can have come before: its first attempt numbers its frames from 0."""
     return event.attempt == 0 or (event.attempt == 1 and event.seq == 0) or event.terminal
+
+
+def skips(last: Position, event: Event) -> bool:
+    """Whether a later attempt begins in the middle: its owner did not know of us at first, and what it voided or
+    said by then went to somebody else."""
+    return 0 < last[0] < event.attempt and event.seq > 0 and event.type != "reset" and not event.terminal
 
 
 def _shown(shown: list[str] | None, event: Event) -> list[str] | None:

@@ -94,3 +94,10 @@ def test_only_so_many_turns_are_remembered() -> None:
     assert len(seen) == 2_000
     assert one.position("s", "t0") is None
     assert one.position("s", "t1999") == (1, 0)
+
+
+def test_deltas_of_a_later_attempt_that_begins_in_the_middle_wait_until_the_text_is_said() -> None:
+    one, got = reader()
+    for event in (started(), delta(1, "one"), delta(4, "three", attempt=2), reset(5, "all", attempt=2)):
+        one.offer(event)
+    assert [event.type for event in got] == ["started", "delta", "reset"]

@@ -37,6 +37,16 @@ def test_what_is_in_the_ring_is_full() -> None:
     assert [event.seq for event in resumed.replay] == [2]
 
 
+def test_whoever_has_the_text_of_the_journal_gets_no_delta_that_is_in_it() -> None:
+    durable = resume_turn(None, TurnFacts("t", "running", 1, 0, "a"), None)
+    assert (durable.position, durable.text, durable.blind) == ((1, -1), "a", True)
+
+    resumed = resume_turn(log_of(started(), delta(1, "a"), delta(2, "b")), RUNNING, durable.position)
+
+    assert (resumed.verdict, resumed.position, resumed.text) == ("partial", (1, 2), "ab")
+    assert not resumed.replay
+
+
 def test_a_newcomer_gets_everything_from_the_ring() -> None:
     resumed = resume_turn(log_of(accepted(), started(), delta(1, "a")), RUNNING, None)
 

@@ -80,3 +80,17 @@ def test_the_terminal_frame_is_never_shrunk_away() -> None:
 
     assert [event.type for event in log.since(ORIGIN)] == ["completed"]
     assert log.terminal is not None
+
+
+def test_a_later_attempt_that_begins_in_the_middle_leaves_no_silent_hole() -> None:
+    log = log_of(started(), delta(1, "one"), delta(4, "three", attempt=2))
+    assert not log.covers((1, 1))
+    assert log.text_at((2, 4)) is None
+    assert log.add(reset(5, "one two three", attempt=2))
+    assert log.text_at((2, 5)) == "one two three"
+
+
+def test_a_later_attempt_goes_on_with_its_first_frame() -> None:
+    log = log_of(started(), delta(1, "one"), started(0, 2), reset(1, "one", attempt=2), delta(2, " two", attempt=2))
+    assert log.covers((1, 1))
+    assert log.text_at((2, 2)) == "one two"
