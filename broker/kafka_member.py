@@ -179,7 +179,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         places = [self._place(tp) for tp in consumer.assignment()]
         partitions = self._common(places)
-        offsets = {place: await consumer.position(self._tp(place)) for place in places}
+        offsets = await self._starts(places)
         if generation != self._generation or not self._assigned:
             return
         # Each leader tells its positions when it is asked, so one may come after records of its partition were read:
@@ -193,6 +193,21 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         held, self._held = self._held, []
         if held:
             self._handover.give(generation, held)
+
+    async def _starts(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The first offset that will be read, by place. A commit beyond the end is one of a topic that was deleted and
+        created anew: then reading begins at the beginning, and so do the marks of whoever counts on it."""
+        consumer, tps = self._consumer, {place: self._tp(place) for place in places}
+        starts = {place: await consumer.position(tp) for place, tp in tps.items()}
+        ends = await consumer.end_offsets(list(tps.values()))
+        beyond = [tp for place, tp in tps.items() if starts[place] > ends[tp]]
+        if beyond:
+            log.warning("group %s had committed beyond the end: it reads from the beginning", self._group)
+            begins = await consumer.beginning_offsets(beyond)
+            starts.update((self._place(tp), begins[tp]) for tp in beyond)
+            for tp in consumer.assignment().intersection(beyond):
+                consumer.seek(tp, begins[tp])
+        return starts
 
     def _common(self, places: Sequence[tuple[str, int]]) -> frozenset[int]:
         by_topic = {name: frozenset(part for topic, part in places if topic == name) for name in self._topics.values()}

@@ -129,6 +129,13 @@ class MemoryCluster:
         for partition in range(total):
             self._logs.setdefault((name, partition), Log(self.prefix + name, partition))
 
+    def make_anew(self, name: str) -> None:
+        """Delete the topic and create it again: another id, empty logs, whoever watched the old ones hears nothing."""
+        state = self.topics.pop(name)
+        for partition in range(state.partitions):
+            del self._logs[name, partition]
+        self.make(state)
+
     def append(self, topic: str, partition: int, outgoing: Outgoing) -> Position:
         """Put a record at the end of a log and tell its watchers."""
         log = self._logs[topic, partition]

@@ -142,10 +142,16 @@ class MemoryGroupConsumer:
         self._group_generation = generation
         self._partitions = partitions
         places = [(topic, partition) for topic in self._topics for partition in sorted(partitions)]
-        self._next = {place: self._group.committed.get(place, self._cluster.log(*place).start) for place in places}
+        self._next = {place: self._start_of(place) for place in places}
         self._hints.begin(self._generation)
         self._listener.assigned(Assignment(self._generation, partitions, dict(self._next)))
         self._poll_soon()
+
+    def _start_of(self, place: tuple[str, int]) -> int:
+        """A commit beyond the end is one of a topic that was deleted and created anew."""
+        log = self._cluster.log(*place)
+        committed = self._group.committed.get(place, log.start)
+        return committed if committed <= log.end else log.start
 
     @property
     def _live(self) -> bool:

@@ -169,5 +169,10 @@ class MemoryStore:
         await self._gate(Call("recorded", "before", (name, value)))
         return self._recorded.setdefault(name, value)
 
+    async def record(self, name: str, value: str) -> None:
+        """See the port."""
+        await self._gate(Call("record", "before", (name, value)))
+        self._recorded[name] = value
+
     async def stop(self) -> None:
         await self._gate(Call("stop", "before", ()))

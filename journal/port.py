@@ -274,4 +274,7 @@ class Store(Protocol):
     async def recorded(self, name: str, value: str) -> str:
         """Record `value` under `name` once for the life of this database; the value that is recorded (the first)."""
 
+    async def record(self, name: str, value: str) -> None:
+        """Record `value` under `name` in place of what is recorded there."""
+
     async def stop(self) -> None: ...

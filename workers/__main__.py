@@ -55,6 +55,7 @@ from workers.models.retry import ModelCaller
 from workers.outbox import Outbox
 from workers.partition import CONTROL, TURNS
 from workers.readiness import Readiness
+from workers.recreated import wake_what_lost_its_record
 from workers.registry import Registry
 from workers.services import Services
 from workers.system import Parts
@@ -95,6 +96,7 @@ async def run() -> int:
     store, publisher, admin = MongoStore(MongoSettings()), KafkaPublisher(kafka, topics.names), KafkaAdmin(kafka)
     await asyncio.gather(require_topics(admin, topics), store.start())
     await _check_partitions(store, topics)
+    await wake_what_lost_its_record(store, await admin.describe((TURNS, CONTROL)), now_ms())
     await publisher.start()
     model = OpenAICompatibleModel(ModelSettings())
     children = Children(settings.worker_processes, settings.worker_process_bytes)

@@ -190,6 +190,20 @@ class TestGroupConsumer:
         assert following.values("turns") == [b"7", b"8", b"9"]
         assert following.assignments[-1].offsets["turns", 2] == 7
 
+    async def test_a_commit_beyond_the_end_is_one_of_a_topic_that_is_gone_and_reading_begins_at_the_beginning(
+        self, publisher: Publisher, join: Join
+    ) -> None:
+        consumer, recorder = await join()
+        await recorder.until(lambda: recorder.generation > 0)
+        consumer.commit(recorder.generation, {("turns", 2): 500})
+        await consumer.stop()
+        for number in range(3):
+            publisher.publish(Outgoing("turns", b"k", b"%d" % number, partition=2))
+        await publisher.flush()
+        _, second = await join()
+        await second.until(lambda: len(second.values("turns")) == 3)
+        assert second.assignments[-1].offsets["turns", 2] == 0
+
     async def test_a_commit_of_an_older_generation_is_forgotten(self, publisher: Publisher, join: Join) -> None:
         for number in range(4):
             publisher.publish(Outgoing("turns", b"k", b"%d" % number, partition=0))

@@ -153,6 +153,15 @@ async def test_what_is_recorded_first_stays(store: Store) -> None:
     assert await store.recorded("other", "7") == "7"
 
 
+async def test_what_is_recorded_in_place_of_it_stays_from_then_on(store: Store) -> None:
+    await store.recorded("topic", "first")
+    await store.record("topic", "second")
+    await store.record("new", "first")
+
+    assert await store.recorded("topic", "third") == "second"
+    assert await store.recorded("new", "second") == "first"
+
+
 async def test_a_store_that_takes_writes_says_so(store: Store) -> None:
     assert await asyncio.gather(*(store.ping() for _ in range(3))) == [True] * 3
 

@@ -31,7 +31,7 @@ def passed(ledger: Ledger, cluster: MemoryCluster) -> Callable[[str, int, int], 
     def why(topic: str, partition: int, offset: int) -> str | None:
         record = cluster.log(topic, partition).records[offset]
         body = orjson.loads(record.value or b"{}")
-        if (topic, partition, offset) in ledger.lives.refused:
+        if (topic, partition, ledger.placed(topic, offset)) in ledger.lives.refused:
             return None
         if topic == CONTROL:
             acks = ledger.denied if body["user"] == STRANGER else ledger.acks

@@ -10,12 +10,15 @@ from tests.simulation.virtual import EMPTY
 from tests.simulation.world import PARTITIONS, SESSION_TIMEOUT_S, World
 
 MOST_WORKERS = 4
+NEW_TOPICS = 0.25
+"""In so many seeds they are made anew."""
 
 
 class Faults:
     """`schedule` puts `count` faults into the span of the load."""
 
     def __init__(self, seed: int, world: World) -> None:
+        self._seed = seed
         self._chances = random.Random(f"faults {seed}")
         self._world = world
 
@@ -25,6 +28,19 @@ class Faults:
         for _ in range(count):
             at_s = self._chances.uniform(0.2, self._world.plan.span_s)
             self._world.loop.call_later(at_s, self._strike, self._chances.choice(kinds), context=EMPTY)
+
+    def schedule_new_topics(self) -> None:
+        """In some seeds, once: `agent.turns`, mostly `agent.control` as well. Their commits go too, as in Kafka."""
+        chances = random.Random(f"anew {self._seed}")
+        if chances.random() < NEW_TOPICS:
+            at_s = chances.uniform(0.3, 0.8) * self._world.plan.span_s
+            streams = ("agent.turns", "agent.control") if chances.random() < 0.7 else ("agent.turns",)
+            self._world.loop.call_later(at_s, self._make_anew, streams, context=EMPTY)
+
+    def _make_anew(self, streams: tuple[str, ...]) -> None:
+        self._world.weather.counts["topics made anew"] += 1
+        self._world.ledger.note("fault: topics are made anew")
+        self._world.make_anew(streams)
 
     def _strike(self, kind: str) -> None:
         if not self._world.weather.fair:

@@ -104,6 +104,7 @@ class FaultyStore:
         self.start = twin.start
         self.ping = twin.ping
         self.recorded = twin.recorded
+        self.record = twin.record
 
     async def stop(self) -> None:
         """The twin goes on: others use it."""

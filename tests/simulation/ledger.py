@@ -19,7 +19,7 @@ from broker.port import Outgoing, Position
 from journal.memory import MemoryJournal
 from journal.port import Row, Verdict
 from schemas.entries import Entry, entry_of
-from tests.simulation.lives import Lives
+from tests.simulation.lives import EPOCH, Lives
 from tests.simulation.strangers import EARS, named
 
 TURNS, CONTROL, REPLIES, DEAD = "agent.turns", "agent.control", "agent.replies", "agent.dead-letters"
@@ -50,6 +50,7 @@ class Ledger:
         self.shown: dict[tuple[str, int], list[str]] = {}
         self.acks: dict[str, list[dict[str, Any]]] = {}
         self.denied: dict[str, list[dict[str, Any]]] = {}
+        self._anew: dict[str, int] = {}
         self.lives = Lives(lambda: self.events, self.fail)
         self.runs: dict[str, int] = {}
         self.calls: dict[tuple[str, str], list[str]] = {}
@@ -106,7 +107,7 @@ class Ledger:
             session = named(body.get("tenant", "default"), (outgoing.key or b"").decode())
             said = f"{body.get('turn') or ''} {body.get('kind', '')}"
             self.note(f"sent {session} {said} of {body['user']} at {place}")
-            self.lives.sent(session, body, (topic, position.partition, position.offset))
+            self.lives.sent(session, body, (topic, position.partition, self.placed(topic, position.offset)))
 
     def _reply(self, raw: bytes, place: str, partition: int, reply_to: str | None) -> None:
         frame = orjson.loads(raw)
@@ -135,8 +136,19 @@ class Ledger:
         session = named(body.get("tenant", "default"), key)
         self.note(f"dead letter {session} {body.get('turn', '')} of {body.get('user')} {code}")
         if topic:
-            place = (topic, int(head["dl_partition"]), int(head["dl_offset"]))
+            place = (topic, int(head["dl_partition"]), self.placed(topic, int(head["dl_offset"])))
             self.lives.letter(session, place, code, body.get("turn", ""), body["user"])
+
+    def placed(self, topic: str, offset: int) -> int:
+        """An offset, told apart from those of the topics of that name that were there before."""
+        return self._anew.get(topic, 0) * EPOCH + offset
+
+    def made_anew(self, topic: str) -> None:
+        """The topic was deleted and created again: what nobody had begun is gone with it."""
+        self.note(f"{topic} is made anew")
+        self._anew[topic] = self._anew.get(topic, 0) + 1
+        if topic == TURNS:
+            self.lives.forget_unbegun()
 
     def ran(self, turn: str) -> None:
         """An attempt of a turn began to run."""
@@ -185,6 +197,13 @@ class WatchedGroup(MemoryGroup):
     def __init__(self, cluster: MemoryCluster, topics: Sequence[str]) -> None:
         super().__init__(cluster, topics)
         self._checked: dict[tuple[str, int], int] = {}
+
+    def forget(self, topic: str) -> None:
+        """The topic was deleted, and its commits with it."""
+        for place in [place for place in self._checked if place[0] == topic]:
+            del self._checked[place]
+        for place in [place for place in self.committed if place[0] == topic]:
+            del self.committed[place]
 
     def commit(self, member: GroupMember, generation: int, offsets: Mapping[tuple[str, int], int]) -> bool:
         taken = super().commit(member, generation, offsets)

@@ -15,6 +15,8 @@ from journal.port import Row
 from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Open, Park, Settle
 from tests.simulation.strangers import EARS, STOLEN, STRANGER
 
+EPOCH = 1_000_000
+"""Offsets of a topic that was made anew begin at a multiple of it."""
 MISSING = {
     "cancel": {"held"},
     "steer": {"unknown"},
@@ -46,7 +48,7 @@ class Life:
 class Lives:
     """`event()`: the number of the present event; `fail`: told of a promise that broke. `records`: of each turn, in
     order; `refused`: codes of the dead letters by place; `began`: the offset by which the journal knows a turn;
-    `kept_out`: how many answers to strangers were judged."""
+    `kept_out`: how many answers to strangers were judged; `ever`: turns of which the broker ever took a record."""
 
     def __init__(self, event: Callable[[], int], fail: Callable[[str], None]) -> None:
         self._event = event
@@ -58,6 +60,8 @@ class Lives:
         self.refused: dict[tuple[str, int, int], str] = {}
         self.began: dict[tuple[str, str], int] = {}
         self.kept_out = 0
+        self.ever: set[tuple[str, str]] = set()
+        self._epoch = 0
 
     # ---- what happens
 
@@ -70,6 +74,7 @@ class Lives:
         else:
             told = Told(place, self._event(), body["user"], body["text"])
             self.records.setdefault((session, body["turn"]), []).append(told)
+            self.ever.add((session, body["turn"]))
 
     def written(self, session: str, row: Row, entry: Entry) -> None:
         """The store took an entry."""
@@ -120,9 +125,15 @@ class Lives:
         """The record that a turn is run for; None: all were refused."""
         began = self.began.get((session, turn))
         for told in self.records.get((session, turn), ()):
-            if self.refused.get(told.place, "poison") == "poison" or told.place[2] == began:
+            if self.refused.get(told.place, "poison") == "poison" or told.place[2] % EPOCH == began:
                 return told
         return None
+
+    def forget_unbegun(self) -> None:
+        """The records are gone; whoever sent them sends them again."""
+        self._epoch += 1
+        for turn in [turn for turn in self.records if turn not in self.began]:
+            del self.records[turn]
 
     def shared(self, session: str) -> bool:
         """Whether it was ever anybody else's than its first user's."""
@@ -140,7 +151,8 @@ class Lives:
                     yield f"{session}/{turn} of {told.user} at {told.place[2]} was refused: {code}"
                 if code == "conflict" and same and not forgotten(session, turn):
                     yield f"{session}/{turn}: a copy at {told.place[2]} was refused as other content"
-                if code is None and not same and not forgotten(session, turn):
+                gone = told.place[2] // EPOCH < self._epoch  # nobody has to have read it
+                if code is None and not same and not gone and not forgotten(session, turn):
                     yield f"{session}/{turn}: {told.text!r} of {told.user} at {told.place[2]} was not refused"
 
     # ---- inside

@@ -65,7 +65,7 @@ def histories(seed: int, turns: int) -> Verdict:
     loop = VirtualLoop()
 
     async def judged() -> Verdict:
-        world = await _lived(seed, turns, loop)
+        world = await _lived(seed, turns, loop, new_topics=False)  # its evidence is what is in the topics
         return await inspect(Sources(MemoryScan(world.cluster), world.store.survey), settled=True, parts=1)
 
     with sealed(seed, loop):
@@ -73,7 +73,7 @@ def histories(seed: int, turns: int) -> Verdict:
     return verdict
 
 
-async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
+async def _lived(seed: int, turns: int, loop: VirtualLoop, *, new_topics: bool = True) -> World:
     """Load and faults, then calm."""
     plan = crowded(plan_of(seed, turns), seed)
     world = World(seed, plan, loop)
@@ -83,7 +83,10 @@ async def _lived(seed: int, turns: int, loop: VirtualLoop) -> World:
     world.lobby.open()
     for sent in plan.sent:
         loop.call_later(sent.at_s, world.send, sent, context=EMPTY)
-    Faults(seed, world).schedule(max(3, int(turns * FAULTS_A_TURN)))
+    faults = Faults(seed, world)
+    faults.schedule(max(3, int(turns * FAULTS_A_TURN)))
+    if new_topics:
+        faults.schedule_new_topics()
     await asyncio.sleep(plan.sent[-1].at_s + 1.0)
     await settle(world)
     return world

@@ -27,7 +27,7 @@ from tests.support.planted import (
     marked_on_a_collision,
     no_answer_taken_for_accepted,
 )
-from workers import endings
+from workers import endings, recreated
 from workers.actor import Actor
 from workers.admission import Admission
 from workers.commands import Commands
@@ -171,6 +171,8 @@ PLANTED = [
     repeats_side_by_side,
     steers_taken_for_heard,
     intents_ignored,
+]
+STRANGE = [
     a_strangers_turn_begins,
     strangers_obeyed,
     known_op_of_anybody,
@@ -204,22 +206,22 @@ def followed_at_once() -> Any:
     return patch.object(Reader, "hold", lambda self, session, turn: None)
 
 
-def deltas_over_a_hole() -> Any:
-    start_at = Reader.start_at
+def new_topic_not_noticed() -> Any:
+    """Nobody is woken, and the new id is recorded."""
 
-    def started(self: Reader, session: str, turn: str, position: Any, *, blind: bool = False) -> None:
-        start_at(self, session, turn, position)
+    async def nobody(store: Any, partitions: int, now_ms: int) -> int:
+        return 0
 
-    return patch.object(Reader, "start_at", started)
+    return patch.object(recreated, "_arm", nobody)
 
 
+ANEW = [new_topic_not_noticed]
 FRONT = [
     frames_passed_on_twice,
     no_answer_taken_for_accepted,
     unknown_taken_for_failed,
     watched_by_nobody,
     followed_at_once,
-    deltas_over_a_hole,
 ]
 """Bugs of a gateway: every other seed has one."""
 
@@ -230,7 +232,7 @@ def test_a_planted_bug_of_the_gateway_is_found(plant: Callable[[], Any]) -> None
         assert any(_red(seed, TURNS) for seed in range(1, MOST, 2)), f"{MOST // 2} seeds do not find it"
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("plant", [*PLANTED, *STRANGE, *ANEW], ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Callable[[], Any]) -> None:
     turns = LONG if plant is identity_ignored else TURNS  # a turn is forgotten after sixteen others of its session
     with plant():

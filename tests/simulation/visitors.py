@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -171,16 +170,16 @@ class Visitor:
         return "again"
 
     def _still_nowhere(self, turn: str, mind: Mind) -> None:
-        if mind.sent == 1 and mind.sure and not mind.accepted and self._records(turn):
+        if mind.sent == 1 and mind.sure and not mind.accepted and self._sent(turn):
             self._fail(turn, "was said to have failed and lies in the log")
 
     def _accepted(self, turn: str) -> None:
-        if not self._records(turn):
+        if not self._sent(turn):
             self._fail(turn, "was accepted and lies in no log")
         self._mind(turn).accepted = True
 
-    def _records(self, turn: str) -> list[Any]:
-        return self._ledger.lives.records.get((self.name, turn), [])
+    def _sent(self, turn: str) -> bool:
+        return (self.name, turn) in self._ledger.lives.ever
 
     def _recovered(self, line: Line, frame: Json) -> None:
         """`full`: what was shown goes on; else the text that is said replaces it."""

@@ -6,20 +6,23 @@ import asyncio
 import io
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from broker.memory import MemoryGroupConsumer, Verdict
+from broker.memory import MemoryAdmin, MemoryGroupConsumer, Verdict
 from broker.partition import partition_of
-from broker.port import Outgoing, TopicState
+from broker.port import BrokerUnavailable, Outgoing, TopicState
 from journal.memory import MemoryStore
+from journal.port import Store, StoreUnavailable
 from schemas.settings import ModelSettings, SessionSettings, WorkerSettings
 from tests.simulation.agents import Pays, Steps, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
 from tests.simulation.lobby import Lobby
-from tests.simulation.plan import Plan, Sent
+from tests.simulation.plan import TENANT, Plan, Sent
+from tests.simulation.strangers import named
 from tests.simulation.virtual import EMPTY, Process, VirtualLoop
 from tests.simulation.weather import KILL_AFTER_PUBLISH, PUBLISH_DOUBLED, PUBLISH_LOST, Weather
 from workers.builder import Builder
@@ -28,6 +31,7 @@ from workers.logs import TurnLog
 from workers.models.retry import ModelCaller
 from workers.models.scripted import ScriptedModel
 from workers.outbox import Outbox
+from workers.recreated import wake_what_lost_its_record
 from workers.registry import Registry
 from workers.services import Services
 from workers.system import Parts
@@ -124,8 +128,10 @@ class World:
         pays = Pays(chances, self.ledger)
         registry.add([spec_of("steps", agent), spec_of("pays", pays)], "the simulation")
         journal = FaultyJournal(self.journal, loop, weather, lambda why: self.kill(member, f"after {why}"))
+        store = FaultyStore(self.store, journal)
+        await self._look_at_topics(store, clock_ms)
         parts = Parts(
-            store=FaultyStore(self.store, journal),
+            store=store,
             consumer=member.consumer,
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
@@ -144,6 +150,16 @@ class World:
             self.ledger.fail(f"{process.name} ended by an error of ours: {member.worker.error!r}")
         else:
             await self._drain(member.worker, member)
+
+    async def _look_at_topics(self, store: Store, clock_ms: Callable[[], int]) -> None:
+        """As `python -m workers` does it; one that cannot start is started again."""
+        while True:
+            try:
+                topics = await MemoryAdmin(self.cluster).describe((TURNS, CONTROL))
+                self.weather.counts["turns woken"] += await wake_what_lost_its_record(store, topics, clock_ms())
+                return
+            except (BrokerUnavailable, StoreUnavailable):
+                await asyncio.sleep(0.2)
 
     def fit(self) -> list[Member]:
         """Workers that live, run and stay."""
@@ -223,6 +239,26 @@ class World:
         self.cluster.append(
             sent.stream, partition, Outgoing(sent.stream, key, orjson.dumps(sent.body), partition, headers)
         )
+
+    def make_anew(self, streams: tuple[str, ...]) -> None:
+        """Every worker ends, the streams are deleted and created again, and producers send again what they sent: all
+        that the journal does not know, and some of the rest."""
+        for member in self.members:
+            self.kill(member, "before its topics are made anew")
+        for stream in streams:
+            self.cluster.make_anew(stream)
+            self.ledger.made_anew(stream)
+            self.group.forget(stream)
+        now_s = self.loop.time()
+        began = self.ledger.lives.began
+        for number, sent in enumerate(sent for sent in self.plan.sent if sent.at_s <= now_s):
+            if (
+                (named(sent.body.get("tenant", TENANT), sent.session), sent.body.get("turn")) in began
+                and sent.stream == TURNS
+                and number % 2
+            ):
+                continue  # whoever heard `accepted` has no reason to send it again
+            self.loop.call_at(now_s + 0.2 + number * 0.002, self.send, sent, context=EMPTY)
 
     def quiet(self) -> bool:
         """Everything that was sent is committed, and every user has heard of it."""
