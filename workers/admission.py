@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from journal.state import State
 from schemas.codes import Code
 from schemas.entries import ControlNote
@@ -103,7 +105,7 @@ class Admission(Holdings):
             self._settles.append((mail, Code.BUSY, "a turn runs or waits and the policy is reject", None))
             return
         if busy and policy in {"interrupt", "rollback"}:
-            self._interrupt("interrupt" if policy == "interrupt" else "rollback", state, out)
+            self._interrupt("interrupt" if policy == "interrupt" else "rollback", mail.user, state, out)
         if policy == "steer" and self._may_join(mail, state):
             self._joins.append(mail)
         self.mail.append(mail)
@@ -130,16 +132,17 @@ class Admission(Holdings):
             return True
         return self._ask(Append(state.version + 1, endings.joins(self.key, mail, now_ms=now_ms)), out)
 
-    def _interrupt(self, by: CancelledBy, state: State, out: list[Effect]) -> None:
-        """End the open turn, whether it runs here, nowhere or is suspended, and every earlier waiting one, in order."""
+    def _interrupt(self, by: CancelledBy, user: str, state: State, out: list[Effect]) -> None:
+        """End the open turn, whether it runs here, nowhere or is suspended, and every earlier waiting one, in order. A
+        stranger's that came before the session was opened is refused when its place in the mailbox comes."""
         if state.open is not None and self._result is None and self._stopping is None:
             self._stopping = by
             if self.running is not None:
                 out.append(Stop(by))
         settling = {item[0].id for item in self._settles}
         parked = (parked_mail(self.key, parked) for parked in state.parked if parked.turn not in settling)
-        self._settles.extend((mail, by, "", None) for mail in (*parked, *self.mail))
-        self.mail.clear()
+        self._settles.extend((mail, by, "", None) for mail in (*parked, *self.mail) if mail.user == user)
+        self.mail = deque(mail for mail in self.mail if mail.user != user)
         self._joins.clear()
 
     def _refuse_next(self, state: State, out: list[Effect]) -> bool:

@@ -158,6 +158,8 @@ def _writers(session: str, rows: list[Written]) -> Iterator[str]:
 
 def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
     """P3: first claims in publish order; frames of turns that ran in the order of their ends."""
+    if ledger.renewed:
+        return  # no order is promised across topics
     claims = [
         claim.turn
         for _, entry in rows

@@ -143,6 +143,11 @@ class Ledger:
         """An offset, told apart from those of the topics of that name that were there before."""
         return self._anew.get(topic, 0) * EPOCH + offset
 
+    @property
+    def renewed(self) -> bool:
+        """Whether a topic was ever made anew."""
+        return bool(self._anew)
+
     def made_anew(self, topic: str) -> None:
         """The topic was deleted and created again: what nobody had begun is gone with it."""
         self.note(f"{topic} is made anew")

@@ -920,3 +920,16 @@ class TestStrangers:
         owner.turn("t1", user="eve", offset=0)
         assert owner.refused == []
         assert owner.outcomes()["t1"] == "cancelled"
+
+
+def test_an_interrupt_leaves_a_strangers_turn_that_came_before_the_session_was_opened_to_be_refused() -> None:
+    desk = Desk(auto=False)
+    desk.turn("t1")
+    desk.turn("x1", user="mallory")
+    desk.auto = True
+    desk.answer()  # nothing was there: both are taken in, and the claim of t1 opens the session
+    desk.turn("t2", if_busy="interrupt")
+    desk.finish(outcome="cancelled")
+    desk.finish()
+    assert desk.refused == [(1, "not_found")]
+    assert "settle" not in desk.log.kinds
