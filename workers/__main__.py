@@ -95,8 +95,7 @@ async def run() -> int:
     topics = load_topics(kafka.topics_file)
     store, publisher, admin = MongoStore(MongoSettings()), KafkaPublisher(kafka, topics.names), KafkaAdmin(kafka)
     await asyncio.gather(require_topics(admin, topics), store.start())
-    await _check_partitions(store, topics)
-    await wake_what_lost_its_record(store, await admin.describe((TURNS, CONTROL)), now_ms())
+    await _check_topics(store, admin, topics)
     await publisher.start()
     model = OpenAICompatibleModel(ModelSettings())
     children = Children(settings.worker_processes, settings.worker_process_bytes)
@@ -175,8 +174,9 @@ def _calm_gc() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _check_partitions(store: MongoStore, topics: Topics) -> None:
-    """The number of partitions of a stream that carries sessions is fixed for its life: refuse another one."""
+async def _check_topics(store: MongoStore, admin: KafkaAdmin, topics: Topics) -> None:
+    """The number of partitions of a stream that carries sessions is fixed for its life: refuse another one. A stream
+    that was created anew: see to the turns whose records are gone."""
     for topic in topics.topics:
         recorded = await store.recorded(f"partitions:{topic.name}", str(topic.partitions))
         if topic.sessions and recorded != str(topic.partitions):
@@ -184,6 +184,7 @@ async def _check_partitions(store: MongoStore, topics: Topics) -> None:
                 f"{topic.name} had {recorded} partitions when this database was first used, now {topic.partitions}: "
                 "sessions would move; give topics.yaml the old number, or use a new database"
             )
+    await wake_what_lost_its_record(store, await admin.describe((TURNS, CONTROL)), now_ms())
 
 
 def main() -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from journal.state import State
 from schemas.codes import Code
 from schemas.entries import ControlNote
@@ -19,6 +17,7 @@ from workers.effects import (
     Trigger,
 )
 from workers.holdings import Holdings
+from workers.line import Line
 from workers.parked import parked_mail
 
 STEERS_LIMIT = 32
@@ -142,7 +141,7 @@ class Admission(Holdings):
         settling = {item[0].id for item in self._settles}
         parked = (parked_mail(self.key, parked) for parked in state.parked if parked.turn not in settling)
         self._settles.extend((mail, by, "", None) for mail in (*parked, *self.mail) if mail.user == user)
-        self.mail = deque(mail for mail in self.mail if mail.user != user)
+        self.mail = Line(mail for mail in self.mail if mail.user != user)
         self._joins.clear()
 
     def _refuse_next(self, state: State, out: list[Effect]) -> bool:
