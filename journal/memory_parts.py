@@ -153,6 +153,11 @@ class MemoryTimers:
         self.gate = gate
         self._timers: dict[tuple[str, str, str], Timer] = {}
 
+    @property
+    def armed(self) -> list[Timer]:
+        """Every timer, for tests."""
+        return list(self._timers.values())
+
     async def arm(self, timers: Sequence[Timer]) -> None:
         await self.gate(Call("timers.arm", "before", (timers,)))
         for timer in timers:

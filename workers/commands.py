@@ -56,10 +56,10 @@ class Commands(Suspended):
         turn = seen.turn if seen is not None else None
         if turn is not None and state.ended(turn) is not None:
             self._republish(turn, out, frozenset((op.trigger.reply_to,)))
-            if op.record.control.kind in {"approve", "cancel", "release"}:
-                self._chain(op.trigger, state)
             if op.record.control.kind not in {"delete", "expire"}:
                 self._answer(op, "applied", turn, out, now_ms)
+                if op.record.control.kind in {"approve", "cancel", "release"}:
+                    self._chain(op.trigger, state, out)
                 return True
         if op.record.control.kind in {"delete", "expire"}:
             for ended in state.over:
@@ -68,10 +68,10 @@ class Commands(Suspended):
             self._closers.append(op)
             return True
         held = turn is not None and any(item.turn == turn for item in state.ahead)
+        self._reply(op, "held" if held else "applied", turn, out, now_ms)
         kind = op.record.control.kind
         if kind == "release" or (kind == "approve" and state.open is not None and state.open.turn == turn):
-            self._chain(op.trigger, state)
-        self._reply(op, "held" if held else "applied", turn, out, now_ms)
+            self._chain(op.trigger, state, out)
         return True
 
     def _cancel(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:

@@ -264,14 +264,15 @@ class Holdings:
             self._answer(op, "too_late", turn, out, now_ms)
         self._republish(turn, out)
 
-    def _chain(self, trigger: Trigger, state: State, *turns: str, wake: Wake | None = None) -> None:
-        """Hold a trigger until `turns`, and all that is open, parked or not yet published, are over and acknowledged,
-        or held by the journal again with a timer of their own. `wake`: what the trigger is of, where it is a timer."""
-        left = {*turns, *self._publishing, *(parked.turn for parked in state.parked)}
+    def _chain(self, trigger: Trigger, state: State, out: list[Effect], wake: Wake | None = None) -> None:
+        """Hold a trigger until all that is open, parked or not yet published is over and acknowledged, or held by the
+        journal again with a timer of its own. `wake`: what the trigger is of, where it is a timer."""
+        left = {*self._publishing, *(parked.turn for parked in state.parked)}
         if state.open is not None:
             left.update((state.open.turn, *_joined_turns(state)))
         trigger.waits += 1
         self._chains.append((trigger, left, wake))
+        self._unchain((), out)
 
     def _unchain(self, turns: Iterable[str], out: list[Effect]) -> None:
         """These are over and acknowledged, or held by the journal."""

@@ -317,7 +317,7 @@ class Lifecycle(Commands):
         for op in self._cancels:
             self._answer(op, "applied" if entry.outcome == "cancelled" else "too_late", entry.turn, out, now_ms)
             if was is not None and was.held and self.state is not None:
-                self._chain(op.trigger, self.state)
+                self._chain(op.trigger, self.state, out)
         self._cancels.clear()
         self._watchers.clear()
         if entry.claim is not None:

@@ -121,13 +121,13 @@ class Suspended(Admission):
         if entry.by == DEADLINE:
             if self._wakes:
                 wake = self._wakes.popleft()
-                self._chain(wake.trigger, state, wake=wake)
+                self._chain(wake.trigger, state, out, wake)
             return
         op = self._ops.popleft()
         if op.trigger.reply_to is not None and entry.kind != "release":
             self._watchers[op.trigger.reply_to] = None
-        self._chain(op.trigger, state)
         self._reply(op, "applied", entry.turn, out, now_ms)
+        self._chain(op.trigger, state, out)
 
     def _wake(self, state: State, out: list[Effect], now_ms: int) -> bool:
         """A timer is due: for a turn that awaits a decision, that is parked, that goes on, or that is over."""
@@ -149,8 +149,7 @@ class Suspended(Admission):
         elif timer.turn not in self._acked and timer.turn not in self._publishing:
             self._republish(timer.turn, out)
         self._wakes.popleft()
-        self._chain(wake.trigger, state, wake=wake)
-        self._unchain((), out)
+        self._chain(wake.trigger, state, out, wake)
         return True
 
     def _is_here(self, turn: str | None, state: State) -> bool:
@@ -181,7 +180,7 @@ class Suspended(Admission):
             first=first,
             by=DEADLINE if op.startswith("~") else None,
             tenant=split_key(self.key)[0],
-            user="",
+            user=state.opened.user if state.opened is not None else "",
         )
         return self._ask(Append(state.version + 1, note), out)
 

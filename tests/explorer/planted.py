@@ -283,8 +283,8 @@ def timers_deleted_before_their_work_is_published() -> Any:
 def marked_though_others_are_parked_behind_it() -> Any:
     chain = Holdings._chain
 
-    def alone(self: Holdings, trigger: Any, state: Any, *turns: str, wake: Any = None) -> None:
-        chain(self, trigger, state._replace(parked=()), *turns, wake=wake)
+    def alone(self: Holdings, trigger: Any, state: Any, *rest: Any) -> None:
+        chain(self, trigger, state._replace(parked=()), *rest)
 
     return patch.object(Holdings, "_chain", alone)
 

@@ -42,6 +42,7 @@ SHORT = {
     "suspend, interrupt": Scope(("T1 ask", "T2 interrupt"), faults={"crash": 1}),
     "suspend, delete": Scope(("T1 ask",), ("delete",), faults={"crash": 1}),
     "quarantine": Scope(("T1", "T2"), faults={"crash": 2}, tries=1, waits=True),
+    "quarantine, nothing waits": Scope(("T1",), ("release T1",), faults={"crash": 2}, tries=1, waits=True),
     "quarantine, discarded": Scope(("T1", "T2"), ("release T1",), faults={"crash": 1}, tries=1, waits=True),
     "quarantine, redriven": Scope(("T1", "T2", "T3"), ("release T1 T3",), faults={"crash": 1}, tries=1, waits=True),
     "two decisions": Scope(("T1 ask",), ("approve T1", "deny T1"), faults={}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from journal.memory_parts import MemoryTimers
 from tests.support.memory_fleet import MemoryFleet
 from workers.agent import AgentTurn, agent
 from workers.context import Context
@@ -76,7 +77,9 @@ async def test_nobody_decides_and_the_deadline_denies() -> None:
         await suspended(fleet)
         await fleet.until(lambda: fleet.terminals())
         assert texts(fleet) == {"s1~t1": "May I? no, says deadline"}
-        await fleet.until(lambda: not fleet.store.timers._timers)  # type: ignore[attr-defined]
+        timers = fleet.store.timers
+        assert isinstance(timers, MemoryTimers)
+        await fleet.until(lambda: not timers.armed)
 
 
 async def test_another_worker_resumes_it_on_a_decision_or_in_time() -> None:

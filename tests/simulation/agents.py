@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
@@ -107,14 +107,51 @@ class Pays:
         return await self._work(turn)
 
 
-def spec_of(name: str, agent: Agent) -> AgentSpec:
+class Asks:
+    """A step, a decision that its user makes (or nobody, in time), another step. Every third turn asks nothing.
+
+    `watch` is told of attempts and steps that begin.
+    """
+
+    def __init__(self, chances: random.Random, watch: Watch) -> None:
+        self._chances = chances
+        self._watch = watch
+        self._made = 0
+
+    async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
+        self._watch.ran(turn.id)
+        said = [f"[{await ctx.step('before', self._work, turn.id)}]"]
+        ctx.emit(said[0])
+        if asks(turn.id):
+            expires_s = (0.4, 2.0, 6.0)[int(turn.id[1:]) // 3 % 3]
+            decision = await ctx.approval("go on?", name="go", arguments={"turn": turn.id}, expires_s=expires_s)
+            said.append(f"[{decision._asdict()}]")
+            ctx.emit(said[-1])
+        said.append(f"[{await ctx.step('after', self._work, turn.id)}]")
+        ctx.emit(said[-1])
+        return Reply("".join(said))
+
+    async def _work(self, turn: str) -> str:
+        self._watch.worked(turn)
+        self._made += 1
+        made = self._made
+        await asyncio.sleep(self._chances.choice((0, 0.01, 0.05, 0.2)))
+        return f"{turn}.{made}"
+
+
+def asks(turn: str) -> bool:
+    """Whether a turn of `Asks` asks for a decision."""
+    return int(turn[1:]) % 3 > 0
+
+
+def spec_of(name: str, agent: Agent, on_poison: Literal["skip", "wait"] = "skip") -> AgentSpec:
     """How it is registered."""
 
     async def build(_spec: AgentSpec, _session: SessionInfo) -> Agent:
         await asyncio.sleep(0.001)
         return agent
 
-    return AgentSpec(name=name, version="1", build=build, description="Results of its own")
+    return AgentSpec(name=name, version="1", build=build, description="Results of its own", on_poison=on_poison)
 
 
 def answers(chances: random.Random) -> Callable[[ModelRequest], Script]:

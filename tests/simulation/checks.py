@@ -15,7 +15,7 @@ from broker.memory import MemoryCluster
 from journal.fold import REMEMBERED_TURNS, FoldError
 from journal.folding import fold_rows
 from journal.state import EMPTY, State
-from schemas.entries import Claim, Close, ControlNote, Finish, Intent, Settle, Step
+from schemas.entries import Claim, Close, ControlNote, Finish, Intent, Park, Settle, Step, Suspend
 from schemas.history import HistoryItem
 from tests.simulation.agents import KILLS
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, Written
@@ -37,6 +37,8 @@ def passed(ledger: Ledger, cluster: MemoryCluster) -> Callable[[str, int, int], 
             acks = ledger.denied if body["user"] == STRANGER else ledger.acks
             return None if acks.get(body["op"]) else f"(op {body['op']}) is not answered"
         place = (named(body.get("tenant", TENANT), (record.key or b"").decode()), body["turn"])
+        if _held(ledger.rows.get(place[0], []), place[1]):
+            return None  # at the end it must be over all the same
         if place not in ledger.over:
             return f"({place[0]}/{place[1]}) is not over"
         return None if place in ledger.terminals else f"({place[0]}/{place[1]}) has no frame published"
@@ -49,6 +51,7 @@ def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str
     yield from _terminals(plan, ledger)
     yield from _cancels(plan, ledger)
     yield from _steers(plan, ledger)
+    yield from _decisions(plan, ledger)
     yield from _poison(ledger)
     yield from ledger.lives.conflicts(lambda session, turn: _forgotten(ledger.rows.get(session, []), turn))
     for session in sorted(plan.sessions):
@@ -109,6 +112,38 @@ def _steers(plan: Plan, ledger: Ledger) -> Iterator[str]:
             yield f"{session}/{turn}: steer {op} was answered {sorted(states)}, the journal holds it {noted} times"
 
 
+def _held(rows: list[Written], turn: str) -> bool:
+    """Whether the journal has held a turn: suspended, joined to one that was, or parked."""
+    suspended = {entry.turn for _, entry in rows if isinstance(entry, Suspend)}
+    now = ""
+    for _, entry in rows:
+        claim = entry.claim if isinstance(entry, Finish) else entry
+        now = claim.turn if isinstance(claim, Claim) else now
+        if isinstance(entry, Park) and entry.turn == turn:
+            return True
+        joins = isinstance(entry, ControlNote) and entry.input is not None and entry.turn == turn
+        if joins and now in suspended:
+            return True
+    return turn in suspended
+
+
+def _decisions(plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """A decision is answered; one that is `applied` stands in the journal, and no call is decided on twice."""
+    for session in plan.sessions:
+        rows = ledger.rows.get(session, [])
+        calls = [(entry.turn, entry.call) for _, entry in rows if isinstance(entry, ControlNote) and entry.call]
+        if len(set(calls)) != len(calls):
+            yield f"{session}: decided twice: {sorted(call for call in calls if calls.count(call) > 1)[0]}"
+    for op, (session, turn) in plan.decisions.items():
+        states = {ack["state"] for ack in ledger.acks.get(op, [])}
+        rows = ledger.rows.get(session, [])
+        noted = sum(isinstance(entry, ControlNote) and entry.op == op and entry.call is not None for _, entry in rows)
+        if not states:
+            yield f"{session}: decision {op} was never answered"
+        if ("applied" in states) != (noted == 1):
+            yield f"{session}/{turn}: decision {op} was answered {sorted(states)}, the journal holds it {noted} times"
+
+
 def _poison(ledger: Ledger) -> Iterator[str]:
     """P12: a turn that kills its process runs three times at most."""
     for session, turn in ledger.lives.records:
@@ -164,7 +199,7 @@ def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
         claim.turn
         for _, entry in rows
         for claim in [entry.claim if isinstance(entry, Finish) else entry]
-        if isinstance(claim, Claim) and claim.input is not None
+        if isinstance(claim, Claim) and claim.attempt == 1
     ]
     taken = [told for turn in claims if (told := ledger.lives.accepted(session, turn)) is not None]
     refused = {place for place, code in ledger.lives.refused.items() if code != "poison"}
@@ -198,7 +233,8 @@ def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
             said = "".join(f"[{step.result if step.error is None else step.error.code.value}]" for step in done)
             if frame["text"] != said:
                 yield f"{session}/{turn}: answered {frame['text']}, its steps are {said}"
-            if (redone := ledger.work[turn] - len(done)) >= attempts[turn]:
+            worked = sum(step.kind != "approval" for step in done)
+            if (redone := ledger.work[turn] - worked) >= attempts[turn]:
                 yield f"{session}/{turn}: {redone} steps redone in {attempts[turn]} attempts"
 
 

@@ -149,7 +149,8 @@ class Lives:
                 same = taken is not None and (told.user, told.text) == (taken.user, taken.text)
                 if code not in {None, "conflict", "not_found", "poison"}:
                     yield f"{session}/{turn} of {told.user} at {told.place[2]} was refused: {code}"
-                if code == "conflict" and same and not forgotten(session, turn):
+                before = any(other.event < told.event and other.user != told.user for other in records)
+                if code == "conflict" and same and not before and not forgotten(session, turn):  # or another's waited
                     yield f"{session}/{turn}: a copy at {told.place[2]} was refused as other content"
                 gone = told.place[2] // EPOCH < self._epoch  # nobody has to have read it
                 if code is None and not same and not gone and not forgotten(session, turn):

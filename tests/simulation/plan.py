@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.agents import KILLS, RAISES
+from tests.simulation.agents import KILLS, RAISES, asks
 
 TENANT = "default"
 
@@ -32,6 +32,7 @@ class Plan:
     turns: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     cancels: dict[str, tuple[str, str]] = field(default_factory=dict)
     steers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    decisions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def plan_of(seed: int, turns: int) -> Plan:
@@ -44,6 +45,10 @@ def plan_of(seed: int, turns: int) -> Plan:
     for name, agent in plan.sessions.items():
         if agent != "steps" and others.random() < 0.4:
             plan.sessions[name] = "pays"
+    more = random.Random(f"asks {seed}")
+    for name, agent in plan.sessions.items():
+        if more.random() < 0.3:
+            plan.sessions[name] = "guards" if agent == "steps" else "asks"
     for number in range(turns):
         _turn(plan, chances, f"t{number}", chances.choice(names))
     for number in range(chances.choice((0, 1, 2, 3)) if turns >= 40 else 1):
@@ -71,6 +76,14 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
         cancel = {"op": f"c-{turn}", "kind": "cancel", "turn": turn, "user": session}
         plan.cancels[f"c-{turn}"] = (session, turn)
         copies(plan, chances, late_s, "agent.control", session, cancel)
+    if agent == "asks" and asks(turn) and chances.random() < 0.6:
+        late_s = at_s + chances.choice((0.3, 1.0, 4.0)) * chances.random()
+        decision = chances.choice(("allow", "allow", "deny"))
+        said = {"kind": "approve", "turn": turn, "user": session, "call": f"{turn}.1", "decision": decision}
+        for number in range(chances.choice((1, 1, 2))):
+            plan.decisions[f"a{number}-{turn}"] = (session, turn)
+            op = {"op": f"a{number}-{turn}", **said}
+            copies(plan, chances, late_s + 3 * number, "agent.control", session, op)
     if chances.random() < 0.06:
         late_s = at_s + chances.choice((0.02, 0.1, 0.5, 2.0)) * chances.random()
         text = f"more {turn} {chances.randint(1, 2)}"
@@ -80,10 +93,10 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
 
 
 def _text(chances: random.Random, turn: str, agent: str) -> str:
-    if agent != "steps":
+    if agent not in {"steps", "guards"}:
         return f"say {turn}"
     drawn = chances.random()
-    if drawn < 0.01:
+    if drawn < (0.01 if agent == "steps" else 0.06):
         return KILLS
     return RAISES if drawn < 0.03 else f"{turn} {chances.randint(1, 4)}"
 

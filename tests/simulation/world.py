@@ -15,9 +15,10 @@ from broker.memory import MemoryAdmin, MemoryGroupConsumer, Verdict
 from broker.partition import partition_of
 from broker.port import BrokerUnavailable, Outgoing, TopicState
 from journal.memory import MemoryStore
+from journal.memory_parts import MemoryTimers
 from journal.port import Store, StoreUnavailable
 from schemas.settings import ModelSettings, SessionSettings, WorkerSettings
-from tests.simulation.agents import Pays, Steps, answers, spec_of
+from tests.simulation.agents import Asks, Pays, Steps, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
 from tests.simulation.lobby import Lobby
@@ -41,6 +42,7 @@ EPOCH_MS = 1_790_000_000_000
 PARTITIONS = 3
 SESSION_TIMEOUT_S = 1.5
 SETTLE_S = 400.0
+QUARANTINE_S = 8
 TOPICS = {TURNS: PARTITIONS, CONTROL: PARTITIONS, "agent.replies": 2, "agent.usage": 1, "agent.dead-letters": 1}
 
 
@@ -126,7 +128,8 @@ class World:
         agent = Steps(chances, self.ledger, lambda: self.kill(member, "by its agent"))
         registry = Registry.load((), "echo", found=list)
         pays = Pays(chances, self.ledger)
-        registry.add([spec_of("steps", agent), spec_of("pays", pays)], "the simulation")
+        specs = [spec_of("steps", agent), spec_of("guards", agent, "wait"), spec_of("pays", pays)]
+        registry.add([*specs, spec_of("asks", Asks(chances, self.ledger))], "the simulation")
         journal = FaultyJournal(self.journal, loop, weather, lambda why: self.kill(member, f"after {why}"))
         store = FaultyStore(self.store, journal)
         await self._look_at_topics(store, clock_ms)
@@ -142,7 +145,7 @@ class World:
             clock_s=loop.time,
             call_later=loop.call_later,
         )
-        sessions = SessionSettings()
+        sessions = SessionSettings(session_quarantine_s=QUARANTINE_S)
         member.worker = Worker(parts, publisher, name=process.name, settings=self.settings, sessions=sessions)
         await member.worker.start()
         await member.worker.stopping.wait()
@@ -261,8 +264,9 @@ class World:
             self.loop.call_at(now_s + 0.2 + number * 0.002, self.send, sent, context=EMPTY)
 
     def quiet(self) -> bool:
-        """Everything that was sent is committed, and every user has heard of it."""
-        if not self.lobby.quiet:
+        """Everything that was sent is committed, nothing waits for a decision, and every user has heard of it."""
+        assert isinstance(self.store.timers, MemoryTimers)
+        if not self.lobby.quiet or any(timer.call for timer in self.store.timers.armed):
             return False
         for topic in (TURNS, CONTROL):
             for partition in range(PARTITIONS):
