@@ -144,6 +144,13 @@ class Admission(Holdings):
         self.mail = Line(mail for mail in self.mail if mail.user != user)
         self._joins.clear()
 
+    def _strangers_out(self, user: str) -> None:
+        """The session is `user`'s now: what somebody else sent before it was waits for nothing here."""
+        for mail in [mail for mail in self.mail if mail.user != user]:
+            self.mail.remove(mail)
+            for trigger in self._held.pop(mail.id, ()):
+                self._deny_turn(mail, trigger)
+
     def _refuse_next(self, state: State, out: list[Effect]) -> bool:
         """ "No such session" is said only of a state that was read after the record came."""
         mail, trigger, code, text = self._refusals[0]
@@ -169,6 +176,12 @@ class Admission(Holdings):
         if state.ended(mail.id) is not None:
             self._settles.popleft()
             self._over_before(mail.id, op, out, now_ms)
+            return True
+        if state.opened is not None and state.opened.user != mail.user:
+            self._settles.popleft()
+            self._ops.extendleft((op,) if op is not None else ())
+            for trigger in self._held.pop(mail.id, ()):
+                self._deny_turn(mail, trigger)
             return True
         op_id = op.record.control.op if op is not None else None
         known = bool(state.parked) and state.parked_turn(mail.id) is not None

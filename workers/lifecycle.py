@@ -298,6 +298,8 @@ class Lifecycle(Commands):
     def _after_claim(self, entry: Claim, out: list[Effect]) -> None:
         if self.mail and self.mail[0].id == entry.turn:
             self.mail.popleft()
+        if entry.opens is not None:
+            self._strangers_out(entry.opens.user)
         self.running = entry.turn
         self._stopping, self._sealed = None, False
         out.append(Start())

@@ -203,9 +203,10 @@ def _order(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
     ]
     taken = [told for turn in claims if (told := ledger.lives.accepted(session, turn)) is not None]
     refused = {place for place, code in ledger.lives.refused.items() if code != "poison"}
-    offsets = [told.place[2] for told in taken if told.place not in refused]  # else it was refused, and met again later
-    if offsets != sorted(offsets):
-        yield f"{session}: claimed in the order {claims}, published at {offsets}"
+    for user in sorted({told.user for told in taken}):
+        mine = [told.place[2] for told in taken if told.user == user and told.place not in refused]  # else met again
+        if mine != sorted(mine):
+            yield f"{session}: claimed in the order {claims}, {user}'s were published at {mine}"
     ended = [entry.turn for _, entry in rows if isinstance(entry, Finish)]
     for (name, partition), turns in ledger.shown.items():
         shown = [turn for turn in turns if turn in set(ended)]

@@ -68,6 +68,8 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
     body: dict[str, Any] = {"turn": turn, "user": session, "agent": agent, "text": _text(chances, turn, agent)}
     if chances.random() < 0.2:
         body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue", *["steer"] * 6))
+    if "if_busy" not in body and random.Random(f"policy {plan.span_s} {turn}").random() < 0.5:
+        body["if_busy"] = "enqueue"  # the other half does as the session's first turn says: with `reject`, little runs
     plan.turns[session, turn] = body
     reply_to = f"{chances.randrange(2)}:gateway" if chances.random() < 0.3 else None
     copies(plan, chances, at_s, "agent.turns", session, body, reply_to)
