@@ -20,6 +20,7 @@ from journal.turns import terminal_of
 from schemas.codec import TurnRecord, control_headers, encode_control
 from schemas.codes import Code
 from schemas.control import ReleaseControl
+from schemas.dead_letter import FAULTS
 from schemas.ids import from_letter, from_position, session_key
 
 _NEVER_AGAIN = frozenset({Code.POISON, Code.CONFLICT})
@@ -131,7 +132,7 @@ def outgoing(letter: Letter, decoded: TurnRecord | None, turn: str | None, now_m
     value, changes = original.value, dict[str, Any]()
     if decoded is not None and turn not in {None, decoded.id}:
         changes["turn"] = turn
-        if letter.head.code is Code.POISON:
+        if letter.head.code in FAULTS:
             changes["history"] = None  # its first CLAIM brought it into the session
         headers = [(name, (turn or "").encode() if name == "ce_id" else raw) for name, raw in headers]
     if decoded is not None and decoded.turn.deadline_ms is not None and decoded.turn.deadline_ms <= now_ms:

@@ -7,6 +7,19 @@ from collections.abc import Mapping
 from schemas.base import Frozen
 from schemas.codes import Code
 
+FAULTS = frozenset(
+    {
+        Code.POISON,
+        Code.AGENT_ERROR,
+        Code.TOOL_ERROR,
+        Code.MODEL_ERROR,
+        Code.MODEL_RATE_LIMITED,
+        Code.OUTCOME_UNKNOWN,
+        Code.DEADLINE_EXCEEDED,
+    }
+)
+"""Codes of letters about turns that ran and failed; a record that was refused has another one."""
+
 
 class DeadLetter(Frozen):
     """The `dl_…` headers of one dead letter; topic, partition, offset and timestamp are those of the original record.

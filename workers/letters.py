@@ -7,19 +7,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
 from broker.port import Record
 from journal.state import OpenTurn
 from journal.turns import TurnView
 from schemas.codec import Headers, encode_turn
 from schemas.codes import Code
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import FAULTS, DeadLetter
 from schemas.entries import Position
 from schemas.turn import TurnInput, turn_of
 
 
 class Fault(NamedTuple):
-    """A poisonous turn as the journal has it. `position`: of the record that its first CLAIM was for, so that every
-    copy of its letter names the same place; `attempts`: how often it was claimed."""
+    """A turn that ran and failed, as the journal has it. `position`: of the record that its first CLAIM was for, so
+    that every copy of its letter names the same place; `attempts`: how often it was claimed."""
 
     turn: str
     user: str
@@ -27,6 +29,8 @@ class Fault(NamedTuple):
     position: Position
     attempts: int
     deadline_ms: int | None
+    code: Code
+    reason: str
 
 
 class Letter(NamedTuple):
@@ -36,16 +40,22 @@ class Letter(NamedTuple):
     headers: Headers
 
 
-def fault_of_open(turn: OpenTurn) -> Fault:
-    """Of a turn that is given up now."""
-    return Fault(turn.turn, turn.user, turn.input, turn.position, turn.attempt, turn.deadline_ms)
+def fault_of_open(turn: OpenTurn, code: Code, reason: str) -> Fault | None:
+    """Of a turn that fails now; None: not by a fault of its own."""
+    if code not in FAULTS:
+        return None
+    return Fault(turn.turn, turn.user, turn.input, turn.position, turn.attempt, turn.deadline_ms, code, reason)
 
 
 def fault_of_view(view: TurnView) -> Fault | None:
-    """Of a turn that was given up before; None: it is no such turn."""
-    if view.code is not Code.POISON or view.input is None or view.position is None:
+    """Of a turn that failed before; None: it is no such turn."""
+    code = view.code
+    if code is None or code not in FAULTS or view.frame is None or view.attempt == 0:
         return None
-    return Fault(view.turn, view.user, view.input, view.position, view.attempt, view.deadline_ms)
+    if view.input is None or view.position is None:
+        return None
+    reason = from_json(view.frame)["message"]
+    return Fault(view.turn, view.user, view.input, view.position, view.attempt, view.deadline_ms, code, reason)
 
 
 def id_of(position: Position) -> str:
@@ -57,8 +67,8 @@ def letter_of(fault: Fault, record: Record | None, *, tenant: str, agent: str | 
     """`record`: a turn record of it that is held here; `agent`: whose session it is."""
     place = fault.position
     head = DeadLetter(
-        code=Code.POISON,
-        reason="tried as often as is allowed, and every try ended with its process",
+        code=fault.code,
+        reason=fault.reason,
         topic=place.stream,
         partition=place.partition,
         offset=place.offset,

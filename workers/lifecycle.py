@@ -243,9 +243,9 @@ class Lifecycle(Commands):
         assert turn is not None
         if quarantine is not None and self._arm_first(turn.turn, quarantine.letter, quarantine.until_ms, out):
             return False
-        self._gave_up = fault_of_open(turn) if poison else None
         code = Code.POISON if poison else Code.DEADLINE_EXCEEDED
         text = f"{tries - 1} attempts ended with their process" if poison else "the deadline passed"
+        self._gave_up = fault_of_open(turn, code, text)
         result = Result(outcome="failed", code=code, message=text, unrun=True)
         entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None, quarantine=quarantine)
         return self._ask(Append(state.version + 1, entry), out)
@@ -263,6 +263,9 @@ class Lifecycle(Commands):
 
     def _finish(self, result: Result, state: State, out: list[Effect], now_ms: int) -> bool:
         op = self._cancels[0].record.control.op if self._cancels and result.outcome == "cancelled" else None
+        self._gave_up = None
+        if result.outcome == "failed" and result.code is not None and state.open is not None:
+            self._gave_up = fault_of_open(state.open, result.code, result.message)
         claim = self._merged_claim(state, now_ms)
         entry = endings.finish(self.key, state, result, now_ms=now_ms, op=op, claim=claim)
         return self._ask(Append(state.version + 1, entry), out)

@@ -160,7 +160,7 @@ class Questions:
 
     async def _fault_of(self, turn: str, ended: Ended | None) -> Fault | None:
         """What a dead letter needs: whoever wrote the FINISH may have died before the letter was out."""
-        if ended is None or ended.frame is None or '"code":"poison"' not in ended.frame:
+        if ended is None or ended.frame is None or '"type":"failed"' not in ended.frame:
             return None
         journal = self._system.store.journal
         view = await self._patiently(lambda: turn_view(journal, self.key, turn))

@@ -19,6 +19,7 @@ from fleet.chaos.finding import Finding, Kind, Verdict
 from fleet.chaos.orders import check_orders
 from fleet.chaos.stream import TERMINALS, compare
 from journal.port import Row
+from schemas.dead_letter import FAULTS
 
 POISON = "poison"
 _NO_TURN: Sequence[TurnRecord] = ()
@@ -89,9 +90,9 @@ class _Case:
             self._found(Kind.CONTENT_LEFT, None, f"{what} still hold content, closed at {closed}")
 
     def _refused(self, record: TurnRecord) -> bool:
-        """The letter of a poisonous turn names its record too, but that one was taken."""
+        """The letter of a turn that failed names its record too, but that one was taken."""
         letters = self._seen.letters
-        return bool(letters) and letters.get((TURNS, record.partition, record.offset), POISON) != POISON
+        return bool(letters) and letters.get((TURNS, record.partition, record.offset), POISON) not in FAULTS
 
     def _asked(self) -> dict[str, list[TurnRecord]]:
         """Records that were not refused, by turn."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from journal.port import Row
+from schemas.dead_letter import FAULTS
 from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Open, Park, Settle
 from tests.simulation.strangers import EARS, STOLEN, STRANGER
 
@@ -89,7 +90,9 @@ class Lives:
             life.until = self._event()
 
     def letter(self, session: str, place: tuple[str, int, int], code: str, turn: str, user: str) -> None:
-        """A record was refused."""
+        """A record was refused, or a turn that ran failed."""
+        if code in FAULTS:
+            return
         self.refused[place] = code
         told = next((told for told in self.records.get((session, turn), ()) if told.place == place), None)
         if code != "not_found" or told is None:
@@ -125,7 +128,7 @@ class Lives:
         """The record that a turn is run for; None: all were refused."""
         began = self.began.get((session, turn))
         for told in self.records.get((session, turn), ()):
-            if self.refused.get(told.place, "poison") == "poison" or told.place[2] % EPOCH == began:
+            if told.place not in self.refused or told.place[2] % EPOCH == began:
                 return told
         return None
 
@@ -147,7 +150,7 @@ class Lives:
             for told in records:
                 code = self.refused.get(told.place)
                 same = taken is not None and (told.user, told.text) == (taken.user, taken.text)
-                if code not in {None, "conflict", "not_found", "poison"}:
+                if code not in {None, "conflict", "not_found"}:
                     yield f"{session}/{turn} of {told.user} at {told.place[2]} was refused: {code}"
                 before = any(other.event < told.event and other.user != told.user for other in records)
                 if code == "conflict" and same and not before and not forgotten(session, turn):  # or another's waited

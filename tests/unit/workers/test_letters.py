@@ -9,6 +9,7 @@ from typing import Any
 
 from broker.memory import Verdict
 from schemas.codec import parse_turn
+from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
 from schemas.entries import Position
 from schemas.turn import Turn, TurnInput
@@ -16,11 +17,13 @@ from tests.support.desk import Desk, Log
 from tests.support.memory_fleet import MemoryFleet
 from tests.support.poison import claimed
 from tests.support.records import PlainRecord
+from workers.agent import AgentTurn, agent
+from workers.context import Context
 from workers.letters import Fault, letter_of, record_of
 from workers.partition import CONTROL, TURNS
 
 PLACE = Position("agent.turns", 3, 17, 1_800_000_000_000)
-FAULT = Fault("t1", "ann", TurnInput(text="boom"), PLACE, 4, 1_900_000_000_000)
+FAULT = Fault("t1", "ann", TurnInput(text="boom"), PLACE, 4, 1_900_000_000_000, Code.POISON, "why")
 LETTERS = "agent.dead-letters"
 
 
@@ -64,14 +67,14 @@ def test_the_fault_is_published_with_the_frame_and_counts_every_attempt() -> Non
     assert last.marked == [5]
 
 
-def test_a_turn_out_of_time_is_no_fault_of_its_own() -> None:
+def test_a_turn_that_began_and_ran_out_of_time_has_a_letter_whoever_ends_it() -> None:
     log = Log()
     Desk(log).turn("t1", offset=0)
     desk = Desk(log)
     desk.now_ms += 10_000_000
     desk.turn("t1", offset=0)
     assert '"code":"deadline_exceeded"' in desk.published[0][1]
-    assert desk.faults == []
+    assert [fault.code for fault in desk.faults] == [Code.DEADLINE_EXCEEDED]
 
 
 def poison(fleet: MemoryFleet) -> Any:
@@ -142,3 +145,33 @@ async def test_a_poisonous_turn_met_by_a_control_op_alone_is_rebuilt_from_the_jo
         assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17"
         turn = parse_turn(letter.value)
         assert (turn.turn, turn.text, turn.agent) == ("t1", "boom", "echo")
+
+
+async def test_a_turn_that_raises_has_a_letter_and_one_that_never_ran_has_none() -> None:
+    @agent(name="raises", version="1")
+    async def raises(turn: AgentTurn, ctx: Context) -> str:
+        raise RuntimeError("as asked")
+
+    async with MemoryFleet(raises, default="raises") as fleet:
+        await fleet.worker()
+        fleet.turn("s1", "boom", turn="t1")
+        await fleet.until(lambda: "s1~t1" in fleet.terminals())
+        fleet.turn("s1", "late", turn="t2", deadline_ms=1_500_000_000_000)
+        await fleet.until(lambda: "s1~t2" in fleet.terminals())
+        await fleet.until(fleet.committed_everything)
+        (letter,) = fleet.records(LETTERS)
+        head = DeadLetter.from_headers(dict(letter.headers))
+        assert (head.code, head.attempts) == ("agent_error", 1)
+        assert json.loads(letter.value) == {"text": "boom", "turn": "t1"}
+
+
+async def test_its_letter_goes_out_with_its_frame_before_the_mark() -> None:
+    log = Log()
+    desk = Desk(log, auto=False)
+    desk.turn("t1", offset=5)
+    desk.answer()
+    desk.answer()
+    desk.finish(outcome="failed", code=Code.AGENT_ERROR, message="boom")
+    desk.answer()
+    assert [(fault.code, fault.reason) for fault in desk.faults] == [(Code.AGENT_ERROR, "boom")]
+    assert desk.marked == []
