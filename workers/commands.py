@@ -81,8 +81,7 @@ class Commands(Suspended):
         if self._foreign(op, state):
             return self._deny(op, state, "held", out, now_ms)
         if state.ended(turn) is not None:
-            self._too_late(self._ops.popleft(), turn, out, now_ms)
-            return True
+            return self._came_late(turn, state, out, now_ms)
         if self.running == turn:
             return self._cancel_running(out)
         if state.open is not None and state.open.turn == turn:
@@ -183,8 +182,7 @@ class Commands(Suspended):
         if self._foreign(op, state):
             return self._deny(op, state, "unknown", out, now_ms)
         if state.ended(turn) is not None:
-            self._too_late(self._ops.popleft(), turn, out, now_ms)
-            return True
+            return self._came_late(turn, state, out, now_ms)
         if state.open is None or state.open.turn != turn:
             waits = (
                 any(mail.id == turn and mail.user == control.user for mail in self.mail)

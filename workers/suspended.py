@@ -86,8 +86,7 @@ class Suspended(Admission):
         if self._foreign(op, state):
             return self._deny(op, state, "unknown", out, now_ms)
         if state.ended(control.turn) is not None:
-            self._too_late(self._ops.popleft(), control.turn, out, now_ms)
-            return True
+            return self._came_late(control.turn, state, out, now_ms)
         asked = turn.awaits if turn is not None and turn.turn == control.turn else None
         if turn is None or asked is None or asked.call != control.call:
             known = turn is not None and turn.turn == control.turn and turn.decided(control.call) is not None
@@ -105,6 +104,14 @@ class Suspended(Admission):
             value={name: value for name, value in given.items() if value is not None} or None,
         )
         return self._ask(Append(state.version + 1, note), out)
+
+    def _came_late(self, turn: str, state: State, out: list[Effect], now_ms: int) -> bool:
+        """Its turn is over: answered with the outcome. Whose session it is nobody knows before it is opened, so then
+        only after a look."""
+        if state.opened is None and not self._fresh:
+            return self._ask(Look(), out)
+        self._too_late(self._ops.popleft(), turn, out, now_ms)
+        return True
 
     def _deny(self, op: Op, state: State, answer: AckState, out: list[Effect], now_ms: int) -> bool:
         """Another user's object answers as a missing one; "missing" is said only of a state read after the record."""
