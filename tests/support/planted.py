@@ -43,7 +43,7 @@ def a_strangers_turn_begins() -> Any:
         disguised.user = state.opened.user if state.opened is not None else mail.user
         return begin(self, disguised, state, out, now_ms)
 
-    return patch.object(Lifecycle, "_begin", begun)
+    return patch.multiple(Lifecycle, _begin=begun, _strangers_out=lambda *_: None)
 
 
 def frames_passed_on_twice() -> Any:
