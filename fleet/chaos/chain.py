@@ -30,6 +30,7 @@ class Chain:
         self._progress = False
         self._version = 0
         self._opened = False
+        self._owner = ""
         self._blind = False
         self._turn: str | None = None
         self._attempt = 0
@@ -91,7 +92,7 @@ class Chain:
     def _open(self, row: Row, body: Body) -> None:
         if self._opened:
             self._found(Kind.STRAY_ENTRY, None, f"version {row.v}: OPEN of a session that is open")
-        self._opened = True
+        self._opened, self._owner = True, body.get("user", "")
         self.life = Life(self.life.closed, kept=self.life.kept)
 
     def _claim(self, row: Row, body: Body) -> None:
@@ -101,6 +102,8 @@ class Chain:
             self._open(row, body["opens"])
         if not self._opened:
             self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: CLAIM in a session that is not open")
+        elif self._owner and (user := body.get("user", self._owner)) != self._owner:
+            self._found(Kind.STRANGER, turn, f"version {row.v}: CLAIM of {user} in a session of {self._owner}")
         if self._turn != turn:
             self._begin(row, turn, fate)
             self.life.begin(row.v, body)
@@ -165,6 +168,8 @@ class Chain:
     def _control(self, row: Row, body: Body) -> None:
         if row.turn is not None:  # it steers: joined to the open turn, its record waits for that one
             self.fate(row.turn).joined = True
+        if body.get("first") is not None:
+            self.fate(body["first"]).first = True
         if body["kind"] == "steer" and self._turn is not None:
             self._steers.append(f"{body['turn'] if 'input' in body else body['op']}~0")
 

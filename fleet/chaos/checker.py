@@ -115,7 +115,7 @@ class _Case:
                 continue
             met.add(turn)
             fate = self._fates.get(turn)
-            if fate is None or fate.began is None or fate.joined or fate.claimed_at < record.offset:
+            if fate is None or fate.began is None or fate.joined or fate.first or fate.claimed_at < record.offset:
                 continue
             if fate.began < latest:
                 text = f"began by version {fate.began}, before {after} ({latest}), which was published earlier"

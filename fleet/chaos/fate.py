@@ -21,10 +21,10 @@ class Outcome(NamedTuple):
 
 class Fate:
     """`introduced`: the version that made the turn known; `began`: of its first CLAIM, which was for the record at
-    `claimed_at` (an offset); `waits`: suspended or parked; `joined`: it steers another one; `gone`: its content is
-    unset; `steps`: the numbers of those that are journaled."""
+    `claimed_at` (an offset); `waits`: suspended or parked; `joined`: it steers another one; `first`: it was redriven
+    and went before what waited; `gone`: its content is unset; `steps`: the numbers of those that are journaled."""
 
-    __slots__ = ("began", "claimed_at", "gone", "introduced", "joined", "outcomes", "steps", "user", "waits")
+    __slots__ = ("began", "claimed_at", "first", "gone", "introduced", "joined", "outcomes", "steps", "user", "waits")
 
     def __init__(self) -> None:
         self.introduced: int | None = None
@@ -33,6 +33,7 @@ class Fate:
         self.user: str | None = None
         self.waits = False
         self.joined = False
+        self.first = False
         self.gone = False
         self.steps: set[int] = set()
         self.outcomes: list[Outcome] = []

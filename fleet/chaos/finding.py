@@ -40,6 +40,7 @@ class Kind(StrEnum):
     CANCEL_BROKEN = "cancel_broken"
     TOO_MANY_TRIES = "too_many_tries"
     NO_LETTER = "no_letter"
+    STRANGER = "stranger"
 
 
 Found = Callable[[Kind, str | None, str], None]
@@ -81,6 +82,7 @@ MEANINGS: dict[Kind, Meaning] = {
     Kind.CANCEL_BROKEN: Meaning("P8", "the ack of a cancel says one thing, the turn's outcome another"),
     Kind.TOO_MANY_TRIES: Meaning("P12", "a turn that ends its process was tried more often than is allowed"),
     Kind.NO_LETTER: Meaning("P12", "a record that nobody can read, or a poisonous turn, has no dead letter"),
+    Kind.STRANGER: Meaning("P16", "a turn of one user ran in a session of another"),
 }
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.simulation.run import histories
-from tests.simulation.test_simulation import LONG, PLANTED, identity_ignored, intents_ignored
+from tests.simulation.test_simulation import LONG, PLANTED, conflict_taken_for_a_copy, identity_ignored, intents_ignored
 
 FIRST, SEEDS, TURNS = 5_000, 60, 40
 MOST = 150  # seeds within which a planted bug must be found
-SHOWN = [plant for plant in PLANTED if plant is not intents_ignored]
-"""What a tool did out there twice stands in no topic and in no store."""
+SHOWN = [plant for plant in PLANTED if plant not in {intents_ignored, conflict_taken_for_a_copy}]
+"""What a tool did out there twice stands in no topic and in no store; copies of a record are not compared."""
 
 
 def test_there_is_no_false_alarm() -> None:

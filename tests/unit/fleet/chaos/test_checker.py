@@ -145,6 +145,12 @@ def settled_while_it_runs(history: History) -> None:
     history.publish(history.settle("t5"))
 
 
+def stranger(history: History) -> None:
+    offset = history.record("t5")
+    history.row("claim", {**history.claimed("t5", offset=offset), "user": "v"}, turn="t5")
+    history.publish(history.finish("t5"))
+
+
 def not_opened(history: History) -> None:
     history.rows.clear()
     history.claim("t1", opens=False)
@@ -325,6 +331,7 @@ PLANTED: dict[Plant, set[Kind]] = {
     stray_claim: {Kind.STRAY_ENTRY},
     settled_while_it_runs: {Kind.STRAY_ENTRY, Kind.DOUBLED},
     not_opened: {Kind.STRAY_ENTRY},
+    stranger: {Kind.STRANGER},
     unreadable: {Kind.UNREADABLE_ENTRY},
     reordered: {Kind.REORDERED},
     frames_reordered: {Kind.FRAMES_REORDERED},
