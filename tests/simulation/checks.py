@@ -269,7 +269,11 @@ def _history(session: str, rows: list[Written], state: State, ledger: Ledger) ->
     """The stored conversation is what was said and answered, each turn once."""
     said: list[tuple[str, str, str, list[str]]] = []
     joined: list[str] = []
+    late: dict[str, str] = {}  # a CLAIM under way may land when its topic, and the record with it, is gone
     for _, entry in rows:
+        claim = entry.claim if isinstance(entry, Finish) else entry
+        if isinstance(claim, Claim) and claim.input is not None:
+            late[claim.turn] = claim.input.text
         if isinstance(entry, Close):
             said.clear()
             joined.clear()
@@ -279,7 +283,7 @@ def _history(session: str, rows: list[Written], state: State, ledger: Ledger) ->
             if not entry.rollback:
                 frame = orjson.loads(ledger.over[session, entry.turn])
                 asked = ledger.lives.accepted(session, entry.turn)
-                text = asked.text if asked is not None else ""
+                text = asked.text if asked is not None else late.get(entry.turn, "")
                 said.append((entry.turn, text, frame.get("text", ""), sorted(joined)))
             joined.clear()
     kept = [_told(turn, list(items)) for turn, items in groupby(state.history, key=lambda item: item.turn)]
