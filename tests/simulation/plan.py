@@ -68,8 +68,6 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
     body: dict[str, Any] = {"turn": turn, "user": session, "agent": agent, "text": _text(chances, turn, agent)}
     if chances.random() < 0.2:
         body["if_busy"] = chances.choice(("reject", "interrupt", "rollback", "enqueue", *["steer"] * 6))
-    if "if_busy" not in body and random.Random(f"policy {plan.span_s} {turn}").random() < 0.5:
-        body["if_busy"] = "enqueue"  # the other half does as the session's first turn says: with `reject`, little runs
     plan.turns[session, turn] = body
     reply_to = f"{chances.randrange(2)}:gateway" if chances.random() < 0.3 else None
     copies(plan, chances, at_s, "agent.turns", session, body, reply_to)
@@ -78,20 +76,27 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
         cancel = {"op": f"c-{turn}", "kind": "cancel", "turn": turn, "user": session}
         plan.cancels[f"c-{turn}"] = (session, turn)
         copies(plan, chances, late_s, "agent.control", session, cancel)
-    if agent == "asks" and asks(turn) and chances.random() < 0.6:
-        late_s = at_s + chances.choice((0.3, 1.0, 4.0)) * chances.random()
-        decision = chances.choice(("allow", "allow", "deny"))
-        said = {"kind": "approve", "turn": turn, "user": session, "call": f"{turn}.1", "decision": decision}
-        for number in range(chances.choice((1, 1, 2))):
-            plan.decisions[f"a{number}-{turn}"] = (session, turn)
-            op = {"op": f"a{number}-{turn}", **said}
-            copies(plan, chances, late_s + 3 * number, "agent.control", session, op)
+    if agent == "asks" and asks(turn):
+        _decide(plan, random.Random(f"decides {at_s} {turn}"), at_s, turn, session)
     if chances.random() < 0.06:
         late_s = at_s + chances.choice((0.02, 0.1, 0.5, 2.0)) * chances.random()
         text = f"more {turn} {chances.randint(1, 2)}"
         steer = {"op": f"s-{turn}", "kind": "steer", "turn": turn, "user": session, "text": text}
         plan.steers[f"s-{turn}"] = (session, turn)
         copies(plan, chances, late_s, "agent.control", session, steer)
+
+
+def _decide(plan: Plan, chances: random.Random, at_s: float, turn: str, session: str) -> None:
+    """What the user says to a question, if anything, sometimes too early, sometimes twice."""
+    if chances.random() < 0.4:
+        return
+    late_s = at_s + chances.choice((0.3, 1.0, 4.0)) * chances.random()
+    decision = chances.choice(("allow", "allow", "deny"))
+    said = {"kind": "approve", "turn": turn, "user": session, "call": f"{turn}.1", "decision": decision}
+    for number in range(chances.choice((1, 1, 2))):
+        plan.decisions[f"a{number}-{turn}"] = (session, turn)
+        op = {"op": f"a{number}-{turn}", **said}
+        copies(plan, chances, late_s + 3 * number, "agent.control", session, op)
 
 
 def _text(chances: random.Random, turn: str, agent: str) -> str:
