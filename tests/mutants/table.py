@@ -125,7 +125,6 @@ ALL = (
     Mutant("P5", "a known turn taken for a collision (J9)", f"{_SCOPES}[J9]"),
     Mutant("P6", "intents ignored", f"{_SEEDS}[intents_ignored]"),
     Mutant("P7", "frames passed on twice", "tests/unit/gateway/test_reader.py", frames_passed_on_twice),
-    Mutant("P7", "a watch that the owner is not told of", f"{_FRONT}[watched_by_nobody]"),
     Mutant("P7", "frames before `recovered`", f"{_FRONT}[followed_at_once]"),
     Mutant("P8", "a settled cancel forgotten (M1)", f"{_SCOPES}[M1]"),
     Mutant("P8", "cancel as a flag only", "tests/unit/workers/test_executor.py", cancel_as_a_flag_only),

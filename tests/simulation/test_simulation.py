@@ -12,7 +12,6 @@ from unittest.mock import patch
 import pytest
 
 from broker.watermark import Watermark
-from gateway.attach import Attach
 from gateway.publishing import Publishing, PublishRefusal
 from gateway.reader import Reader
 from journal.commit import GroupCommit
@@ -192,15 +191,6 @@ def unknown_taken_for_failed() -> Any:
     return patch.object(Publishing, "send", sent)
 
 
-def watched_by_nobody() -> Any:
-    """Whoever attaches elsewhere gets what the journal has, and the owner is not told."""
-
-    async def silent(self: Attach, who: Any, session: str, state: Any, turn: Any) -> Any:
-        return state
-
-    return patch.object(Attach, "_have_published_here", silent)
-
-
 def followed_at_once() -> Any:
     """Frames do not wait for `recovered`."""
     return patch.object(Reader, "hold", lambda self, session, turn: None)
@@ -220,7 +210,6 @@ FRONT = [
     frames_passed_on_twice,
     no_answer_taken_for_accepted,
     unknown_taken_for_failed,
-    watched_by_nobody,
     followed_at_once,
 ]
 """Bugs of a gateway: every other seed has one."""
