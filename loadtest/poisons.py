@@ -44,9 +44,9 @@ HARMLESS: Mapping[str, Make] = {
     "undecodable": lambda turn, _: (b"\xff\x00{" + turn.encode(), "", "bad_request"),
     "wrong schema": lambda turn, _: (orjson.dumps({"turn": turn, "text": 5, "parts": "none"}), "", "bad_request"),
     "1 MiB": lambda turn, _: (orjson.dumps({"turn": turn, "text": "x" * LARGE}), "", "too_large"),
-    "raises": _turn("poison-raises", "agent_error", ""),
-    "hangs": _turn("poison-hangs", "deadline_exceeded", ""),
-    "kills a process of its own": _turn("poison-apart", "agent_error", ""),
+    "raises": _turn("poison-raises", "agent_error", "agent_error"),
+    "hangs": _turn("poison-hangs", "deadline_exceeded", "deadline_exceeded"),
+    "kills a process of its own": _turn("poison-apart", "agent_error", "agent_error"),
 }
 """Kinds that cost no worker its life."""
 DEADLY: Mapping[str, Make] = {
