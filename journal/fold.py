@@ -44,7 +44,7 @@ def fold(state: State, version: int, entry: Entry) -> State:
     op = entry.op_id
     if op is None:
         return state if state.version == version else state._replace(version=version, last_ms=last_ms)
-    seen = SeenOp(op=op, turn=_turn_of(entry), version=version)
+    seen = SeenOp(op=op, user=getattr(entry, "user", None) or None, turn=_turn_of(entry), version=version)
     return state._replace(version=version, last_ms=last_ms, ops=ring(state.ops, seen, REMEMBERED_OPS))
 
 

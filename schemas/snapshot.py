@@ -30,9 +30,11 @@ class EndedTurn(NamedTuple):
 
 
 class SeenOp(Frozen):
-    """A control op that was carried out or written down."""
+    """A control op that was carried out or written down. `user`: who said it, where its entry says so: before a session
+    is opened, anybody's may be written down, and an op id of another user's is no word of this one."""
 
     op: str
+    user: str | None = None
     turn: str | None = None
     version: int
 

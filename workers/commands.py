@@ -33,7 +33,8 @@ class Commands(Suspended):
 
     def _obey(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         control = op.record.control
-        if state.seen(control.op) is not None and not self._foreign(op, state):
+        seen = state.seen(control.op)
+        if seen is not None and seen.user in {None, control.user} and not self._foreign(op, state):
             return self._obeyed_before(self._ops.popleft(), state, out, now_ms)
         kind = control.kind
         if kind == "cancel":

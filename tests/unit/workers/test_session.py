@@ -933,3 +933,16 @@ def test_an_interrupt_leaves_a_strangers_turn_that_came_before_the_session_was_o
     desk.finish()
     assert desk.refused == [(1, "not_found")]
     assert "settle" not in desk.log.kinds
+
+
+def test_a_strangers_op_from_before_the_session_was_opened_does_not_stand_for_its_owners() -> None:
+    desk = Desk()
+    desk.control(cancel("t1", op="same", user="mallory"))
+    assert desk.acks == [("same", "held")]
+    desk.turn("t1", user="u")
+    assert desk.session.running == "t1"
+    desk.control(cancel("t1", op="same", user="u"))
+    assert desk.stopped == ["user"]
+    desk.finish(outcome="cancelled", by="user")
+    assert desk.acks[-1] == ("same", "applied")
+    assert desk.outcomes() == {"t1": "cancelled"}
