@@ -264,7 +264,7 @@ def _close(state: State, version: int, entry: Close) -> State:
         version=version,
         last_ms=state.last_ms,
         ended_turns=over,
-        ops=state.ops,
+        ops=tuple(SeenOp(op=seen.op, turn=seen.turn, version=seen.version) for seen in state.ops),  # no users
         ahead=tuple(item for item in state.ahead if item.turn not in entry.ended),
         closed=Closed(version=version, reason=entry.reason, at_ms=entry.at_ms),
         wiped=False,
