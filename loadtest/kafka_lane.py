@@ -45,6 +45,7 @@ class KafkaLane:
         await self._producer.start()
         await self._consumer.start()
         await self._seek_to_end()
+        self._feeds = []
         for topic in self._topics:
             feed = _Feed(self._producer, topic, len(await self._producer.partitions_for(topic)))
             self._feeds.append(feed)
@@ -53,10 +54,11 @@ class KafkaLane:
 
     async def stop(self) -> None:
         """Close; what is not yet sent is dropped. Raises what ended a task of the lane."""
-        ended = [task for task in self._tasks if task.done()]
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(Exception):
             await self._producer.stop()
         await self._consumer.stop()
