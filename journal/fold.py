@@ -102,7 +102,7 @@ def _claim(state: State, version: int, entry: Claim) -> State:
     return state._replace(
         open=_opened_turn(entry, version, brought)._replace(held=parked is not None),
         turns=state.turns + 1,
-        parked=tuple(item for item in state.parked if item.turn != entry.turn) if parked else state.parked,
+        parked=_unparked(state.parked, entry.turn),
         ahead=without(state.ahead, entry.turn),
     )
 
@@ -135,6 +135,10 @@ def _opened_turn(entry: Claim, version: int, brought: TurnInput) -> OpenTurn:
 
 def without(ahead: tuple[AheadCancel, ...], turn: str) -> tuple[AheadCancel, ...]:
     return tuple(item for item in ahead if item.turn != turn) if ahead else ahead
+
+
+def _unparked(parked: tuple[Park, ...], turn: str) -> tuple[Park, ...]:
+    return tuple(item for item in parked if item.turn != turn) if parked else parked
 
 
 def _running(state: State, version: int, turn: str, attempt: int, what: str) -> OpenTurn:
@@ -185,7 +189,7 @@ def _settle(state: State, version: int, entry: Settle) -> State:
     ended = EndedTurn(entry.turn, entry.outcome, version, entry.digest, entry.offset, held=entry.known)
     return state._replace(
         ended_turns=_remember(state.ended_turns, ended, REMEMBERED_HELD if entry.known else None),
-        parked=tuple(item for item in state.parked if item.turn != entry.turn) if state.parked else state.parked,
+        parked=_unparked(state.parked, entry.turn),
         ahead=without(state.ahead, entry.turn),
         quarantine=_quarantine_after(state, entry.turn),
     )

@@ -60,6 +60,11 @@ class OpenTurn(NamedTuple):
         suspended = self.suspended
         return suspended if suspended is not None and self.decided(suspended.call) is None else None
 
+    @property
+    def steering(self) -> tuple[str, ...]:
+        """The turns that joined it, in order; what was said by a command is none."""
+        return tuple([note.turn for note in self.joined if note.input is not None]) if self.joined else ()
+
     def decided(self, call: str) -> ControlNote | None:
         """The decision on `call`: the first one holds."""
         return next((note for note in self.decisions if note.call == call), None)

@@ -68,6 +68,11 @@ class Admission(Holdings):
         self._fresh = False
         self._refusals.append((mail, trigger, Code.NOT_FOUND, "there is no such session for this user"))
 
+    def _turn_away(self, mail: Mail) -> None:
+        """The same of a turn that waited here, with every record of it."""
+        for trigger in self._held.pop(mail.id, ()):
+            self._deny_turn(mail, trigger)
+
     def _digest_of(self, turn: str, state: State) -> str | None:
         """The digest of a turn that runs, waits, is being settled or is over here; None: not seen."""
         if state.open is not None and state.open.turn == turn:
@@ -148,8 +153,7 @@ class Admission(Holdings):
         """The session is `user`'s now: what somebody else sent before it was waits for nothing here."""
         for mail in [mail for mail in self.mail if mail.user != user]:
             self.mail.remove(mail)
-            for trigger in self._held.pop(mail.id, ()):
-                self._deny_turn(mail, trigger)
+            self._turn_away(mail)
 
     def _refuse_next(self, state: State, out: list[Effect]) -> bool:
         """ "No such session" is said only of a state that was read after the record came."""
@@ -180,8 +184,7 @@ class Admission(Holdings):
         if state.opened is not None and state.opened.user != mail.user:
             self._settles.popleft()
             self._ops.extendleft((op,) if op is not None else ())
-            for trigger in self._held.pop(mail.id, ()):
-                self._deny_turn(mail, trigger)
+            self._turn_away(mail)
             return True
         op_id = op.record.control.op if op is not None else None
         known = bool(state.parked) and state.parked_turn(mail.id) is not None

@@ -44,7 +44,7 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
     frames: tuple[str, ...] = (_frame(key, turn, result, now_ms).decode(),)
     if turn.joined:
         history = _with_unheard(history, turn)
-        joined = tuple([note.turn for note in turn.joined if note.input is not None])
+        joined = turn.steering
         frames += tuple([_into(key, steering, turn.turn, now_ms) for steering in joined])
     return Finish.trusted(
         at_ms=now_ms,
@@ -204,7 +204,7 @@ def settle_cancelled(
 def close(key: str, state: State, *, reason: str, now_ms: int, op: str | None) -> Close:
     """The CLOSE of a session, with the terminal frames of what it ends: the open turn, then the parked ones."""
     ended = [state.open.turn] if state.open is not None else []
-    joined = [note.turn for note in state.open.joined if note.input is not None] if state.open is not None else []
+    joined = state.open.steering if state.open is not None else _NONE
     ended += [*joined, *(parked.turn for parked in state.parked)]
     frames = []
     if state.open is not None:

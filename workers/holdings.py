@@ -269,7 +269,7 @@ class Holdings:
         journal again with a timer of its own. `wake`: what the trigger is of, where it is a timer."""
         left = {*self._publishing, *(parked.turn for parked in state.parked)}
         if state.open is not None:
-            left.update((state.open.turn, *_joined_turns(state)))
+            left.update((state.open.turn, *state.open.steering))
         trigger.waits += 1
         self._chains.append((trigger, left, wake))
         self._unchain((), out)
@@ -303,8 +303,3 @@ class Holdings:
         asked, self.asked = self.asked, None
         assert isinstance(asked, Append)
         return asked
-
-
-def _joined_turns(state: State) -> list[str]:
-    """Turns that steer the open one."""
-    return [note.turn for note in state.open.joined if note.input is not None] if state.open is not None else []

@@ -50,8 +50,7 @@ class Lifecycle(Commands):
             return True
         if state.opened is not None and state.opened.user != mail.user:
             self.mail.popleft()  # it came before the session was opened, for somebody else
-            for trigger in self._held.pop(mail.id, ()):
-                self._deny_turn(mail, trigger)
+            self._turn_away(mail)
             return True
         try:
             terms = self._terms(mail, state)
@@ -64,11 +63,14 @@ class Lifecycle(Commands):
 
     def _run(self, entry: Claim, state: State, out: list[Effect]) -> bool:
         """A turn that may run is claimed as soon as there is a slot for it."""
-        if not self._slot:
+        return self._ask(Append(state.version + 1, entry), out) if self._has_slot(out) else False
+
+    def _has_slot(self, out: list[Effect]) -> bool:
+        """Whether there is a slot; where there is none, it is wanted, once."""
+        if not self._slot and not self._wants:
             self._wants = True
             out.append(WantSlot())
-            return False
-        return self._ask(Append(state.version + 1, entry), out)
+        return self._slot
 
     def _begin_parked(self, parked: Park, state: State, out: list[Effect], now_ms: int) -> bool:
         """The first turn that is parked: its record was marked long ago, so it is settled where it cannot run."""
@@ -121,7 +123,7 @@ class Lifecycle(Commands):
         """The journal holds these turns, and their user was asked: nothing of theirs needs to come again."""
         turns = [parked.turn for parked in state.parked]
         if state.open is not None:
-            turns += [state.open.turn, *(note.turn for note in state.open.joined)]
+            turns += [state.open.turn, *state.open.steering]
         for held in turns:
             for trigger in self._held.pop(held, ()):
                 self._release(trigger, out)
@@ -211,10 +213,7 @@ class Lifecycle(Commands):
         tries = 1 if turn.progress else turn.tries + 1
         deadline_ms = _deadline_of(turn, now_ms)
         over = now_ms >= deadline_ms or tries > self._rules.tries
-        if not over and not self._slot:
-            if not self._wants:
-                self._wants = True
-                out.append(WantSlot())
+        if not over and not self._has_slot(out):
             return False
         if not self._proof:
             return self._ask(Prove(), out)

@@ -65,16 +65,31 @@ class Steps:
         return f"{turn}.{number}.{made}"
 
 
-class Pays:
-    """Three steps: it reads, pays (not idempotent) and books (idempotent); both may fail. What it is told it says.
+class _Works:
+    """Does the work of a step: what comes of it is never the same twice. `watch` is told of it when it begins."""
 
-    `watch` is told of attempts, steps and calls that begin.
-    """
+    _pauses: tuple[float, ...]
 
     def __init__(self, chances: random.Random, watch: Watch) -> None:
         self._chances = chances
         self._watch = watch
         self._made = 0
+
+    async def _work(self, turn: str) -> str:
+        self._watch.worked(turn)
+        self._made += 1
+        made = self._made
+        await asyncio.sleep(self._chances.choice(self._pauses))
+        return f"{turn}.{made}"
+
+
+class Pays(_Works):
+    """Three steps: it reads, pays (not idempotent) and books (idempotent); both may fail. What it is told it says.
+
+    `watch` is told of attempts, steps and calls that begin.
+    """
+
+    _pauses = (0, 0.01, 0.05, 0.1)
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         self._watch.ran(turn.id)
@@ -89,13 +104,6 @@ class Pays:
             ctx.emit(said[-1])
         return Reply("".join(said))
 
-    async def _work(self, turn: str) -> str:
-        self._watch.worked(turn)
-        self._made += 1
-        made = self._made
-        await asyncio.sleep(self._chances.choice((0, 0.01, 0.05, 0.1)))
-        return f"{turn}.{made}"
-
     async def _pay(self, turn: str, text: str) -> str:
         self._watch.called(turn, f"pay {text}", "")
         if self._chances.random() < 0.05:
@@ -107,16 +115,13 @@ class Pays:
         return await self._work(turn)
 
 
-class Asks:
+class Asks(_Works):
     """A step, a decision that its user makes (or nobody, in time), another step. Every third turn asks nothing.
 
     `watch` is told of attempts and steps that begin.
     """
 
-    def __init__(self, chances: random.Random, watch: Watch) -> None:
-        self._chances = chances
-        self._watch = watch
-        self._made = 0
+    _pauses = (0, 0.01, 0.05, 0.2)
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         self._watch.ran(turn.id)
@@ -130,13 +135,6 @@ class Asks:
         said.append(f"[{await ctx.step('after', self._work, turn.id)}]")
         ctx.emit(said[-1])
         return Reply("".join(said))
-
-    async def _work(self, turn: str) -> str:
-        self._watch.worked(turn)
-        self._made += 1
-        made = self._made
-        await asyncio.sleep(self._chances.choice((0, 0.01, 0.05, 0.2)))
-        return f"{turn}.{made}"
 
 
 def asks(turn: str) -> bool:
