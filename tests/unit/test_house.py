@@ -110,7 +110,7 @@ def test_a_lock_has_no_addresses(name: str) -> None:
 
 
 def test_no_package_is_in_two_locks() -> None:
-    names = [requirement.split("==")[0] for name in LOCKS for requirement in locked(name)]
+    names = [package for name in LOCKS for package in {requirement.split("==")[0] for requirement in locked(name)}]
 
     assert len(names) == len(set(names))
 
@@ -124,7 +124,7 @@ def test_every_declared_dependency_is_locked() -> None:
     ]
     pinned = {requirement.split("==")[0] for name in LOCKS for requirement in locked(name)}
 
-    assert {canonical(text) for text in declared} - pinned == set()
+    assert {canonical(text) for text in declared} - pinned == {"turnfleet"}  # extras that name other extras
 
 
 def canonical(requirement: str) -> str:
