@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.event import Event, parse_event
@@ -11,6 +12,7 @@ from journal.port import Store, StoreUnavailable
 from journal.state import EMPTY, OpenTurn, State
 from journal.turns import TurnView, living_since, turn_view
 from schemas.codes import Code
+from schemas.entries import Step
 from schemas.errors import Refusal
 from schemas.ids import session_key
 
@@ -80,9 +82,9 @@ def facts_of(turn: str, view: TurnView | None) -> TurnFacts:
     """What a view says of where the turn stands."""
     if view is None:
         return TurnFacts(turn)
-    step = view.steps[-1].step if view.steps else -1
+    step, said = _durable(view.steps)
     terminal = parse_event(view.frame) if view.frame is not None else None
-    text = terminal.text if terminal is not None else "".join(item.text for item in view.steps)
+    text = terminal.text if terminal is not None else said
     return TurnFacts(turn, view.state, view.attempt, step, text, terminal)
 
 
@@ -93,12 +95,18 @@ def unreachable() -> Refusal:
 
 def _open_facts(now: OpenTurn) -> TurnFacts:
     awaits = now.awaits
-    text = "".join(step.text for step in now.steps)
+    step, text = _durable(now.steps)
     return TurnFacts(
         turn=now.turn,
         state="running" if awaits is None else "suspended",
         attempt=now.attempt,
-        step=now.steps[-1].step if now.steps else -1,
-        text=text if awaits is None else text + awaits.text,
+        step=step,
+        text=text if awaits is None or awaits.run else text + awaits.text,
         asked=parse_event(awaits.frames[0]) if awaits is not None and awaits.frames else None,
     )
+
+
+def _durable(steps: Sequence[Step]) -> tuple[int, str]:
+    """The last durable step and the answer up to there; what is done and said in a branch counts for neither."""
+    own = [step for step in steps if not step.run]
+    return (own[-1].step if own else -1), "".join(step.text for step in own)

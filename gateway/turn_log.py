@@ -42,7 +42,7 @@ class TurnLog:
         self.last = event.position
         self.size += event.size
         self._events.append(event)
-        if event.type in {"step", "reset"}:
+        if event.own and event.type in {"step", "reset"}:
             self.step = event.step
         if event.terminal:
             self.terminal = event
@@ -101,7 +101,7 @@ def skips(last: Position, event: Event) -> bool:
 
 
 def _shown(shown: list[str] | None, event: Event) -> list[str] | None:
-    if event.type == "reset" or event.terminal:
+    if (event.type == "reset" and event.own) or event.terminal:
         return [event.text]
     if event.type == "delta" and event.own and shown is not None:
         shown.append(event.text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from pydantic import JsonValue
+
 from journal.history import History
 from journal.state import OpenTurn, Quarantined, State, user_item
 from schemas.entries import (
@@ -67,7 +69,7 @@ def _remember(over: Mapping[str, EndedTurn], ended: EndedTurn, limit: int | None
 def _open(state: State, version: int, entry: Open) -> State:
     if state.opened is not None:
         raise FoldError(f"version {version}: OPEN of a session that lives")
-    return state._replace(opened=entry, base=version, history=History(), turns=0)
+    return state._replace(opened=entry, base=version, history=History(), turns=0, kept={})
 
 
 def _claim(state: State, version: int, entry: Claim) -> State:
@@ -150,7 +152,8 @@ def _running(state: State, version: int, turn: str, attempt: int, what: str) -> 
 
 def _step(state: State, version: int, entry: Step) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "STEP")
-    intents = now.intents and tuple(intent for intent in now.intents if intent.step != entry.step)
+    done = (entry.run, entry.step)
+    intents = now.intents and tuple(intent for intent in now.intents if (intent.run, intent.step) != done)
     return state._replace(open=now._replace(steps=(*now.steps, entry), intents=intents, progress=True))
 
 
@@ -213,6 +216,8 @@ def _finish(state: State, version: int, entry: Finish) -> State:
             over = _remember(over, steered, limit)
     history = state.history.extended(said)
     claim = entry.claim
+    if entry.kept:
+        state = state._replace(kept=_keep(state.kept, entry.kept))
     if entry.quarantine is not None:
         held = Quarantined(entry.turn, entry.quarantine.letter, entry.quarantine.until_ms)
         return _next_state(state, version, entry.at_ms, None, history, over)._replace(quarantine=held)
@@ -223,6 +228,10 @@ def _finish(state: State, version: int, entry: Finish) -> State:
     if claim.opens is None and claim.input is not None and not (state.parked or state.ahead):  # as it nearly always is
         return _next_state(state, version, entry.at_ms, _opened_turn(claim, version, claim.input), history, over)
     return _claim(state._replace(open=None, history=history, ended_turns=over), version, claim)
+
+
+def _keep(kept: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+    return {name: value for name, value in {**kept, **new}.items() if value is not None}
 
 
 def _next_state(
@@ -249,6 +258,7 @@ def _next_state(
         state.closed,
         state.wiped,
         state.quarantine,
+        state.kept,
     )
 
 

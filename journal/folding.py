@@ -53,6 +53,7 @@ def snapshot_of(state: State) -> Snapshot:
         ops=state.ops,
         ahead=state.ahead,
         closed=state.closed,
+        kept=dict(state.kept),
     )
 
 
@@ -69,6 +70,7 @@ def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
         ops=snapshot.ops,
         ahead=snapshot.ahead,
         closed=snapshot.closed,
+        kept=snapshot.kept,
     )
 
 
@@ -93,7 +95,7 @@ def _fold_hollow(state: State, rows: list[Row]) -> State:
         if row.turn is not None:
             came.add(row.turn)
         state = _hollow_row(state, row, entry if isinstance(entry, ControlNote) else None, came)
-    return state._replace(open=None, parked=(), opened=None, quarantine=None)
+    return state._replace(open=None, parked=(), opened=None, quarantine=None, kept={})
 
 
 def _hollow_row(state: State, row: Row, cancel: ControlNote | None, came: set[str]) -> State:

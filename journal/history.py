@@ -6,13 +6,21 @@ places that depend on the items alone, so that every worker cuts alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import overload
+
+import orjson
+from pydantic import JsonValue
 
 from schemas.history import HistoryItem
 from schemas.parts import DataPart, FilePart, TextPart
 
 CHUNK_BYTES = 16_384  # small: what follows the last full chunk is written anew by every snapshot
+
+
+def weight_of(kept: Mapping[str, JsonValue]) -> int:
+    """Bytes of what a session keeps by name."""
+    return len(orjson.dumps(dict(kept))) if kept else 0
 
 
 def size_of(item: HistoryItem) -> int:

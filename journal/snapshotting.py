@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from journal.folding import snapshot_of
-from journal.history import size_of
+from journal.history import size_of, weight_of
 from journal.state import State
 from schemas.snapshot import Chunk, Snapshot
 
@@ -57,5 +57,6 @@ def snapshot_write(state: State, saved: Saved) -> tuple[Snapshot, list[Chunk]]:
 def saved_by(snapshot: Snapshot) -> Saved:
     """What is covered once this snapshot is stored."""
     ended, ops = len(snapshot.over), len(snapshot.ops) + len(snapshot.ahead)
-    bytes_ = sum(map(size_of, snapshot.items)) + ended * _ENDED_BYTES + ops * _OP_BYTES + _REST_BYTES
+    kept = weight_of(snapshot.kept)
+    bytes_ = kept + sum(map(size_of, snapshot.items)) + ended * _ENDED_BYTES + ops * _OP_BYTES + _REST_BYTES
     return Saved(version=snapshot.version, base=snapshot.base, chunks=snapshot.chunks, bytes=bytes_)

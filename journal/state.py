@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from pydantic import JsonValue
+
 from journal.history import History
 from schemas.entries import (
     ControlNote,
@@ -84,7 +86,7 @@ class State(NamedTuple):
     """A session at `version`; 0: nothing was ever written. `opened` None: no life (never opened, or closed).
 
     `base`: the version that opened this life. `ended_turns`: the last ones that are over, by id, oldest first. `wiped`:
-    no content is left before the last CLOSE.
+    no content is left before the last CLOSE. `kept`: what its agents keep from turn to turn, by name.
     """
 
     version: int = 0
@@ -101,6 +103,7 @@ class State(NamedTuple):
     closed: Closed | None = None
     wiped: bool = True
     quarantine: Quarantined | None = None
+    kept: Mapping[str, JsonValue] = MappingProxyType({})
 
     @property
     def at_rest(self) -> bool:

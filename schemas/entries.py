@@ -16,6 +16,7 @@ from schemas.base import Frozen, without_defaults
 from schemas.codes import Code
 from schemas.frames import CancelledBy, Usage
 from schemas.history import HistoryItem, as_json
+from schemas.parts import Part
 from schemas.receipt import Receipt
 from schemas.turn import IfBusy, TurnInput
 
@@ -90,8 +91,10 @@ class StepError(Frozen):
 
 
 class Step(_Entry):
-    """A durable result. `step` counts from 0 within the turn; `digest` is over the arguments. `call`: of a tool;
-    `error`: of a tool with side effects that raised, or of which nobody knows what became (`outcome_unknown`)."""
+    """A durable result. `step` counts from 0 within the turn, or within its branch `run`; `digest` is over the
+    arguments. `call`: of a tool; `content`, `is_error`: of one that answers in parts; `error`: of a tool with side
+    effects that raised, or of which nobody knows what became (`outcome_unknown`). A branch's `text` is no part of the
+    turn's."""
 
     k: Literal["step"] = "step"
     turn: str
@@ -106,6 +109,9 @@ class Step(_Entry):
     steers: tuple[str, ...] = ()
     call: str | None = None
     error: StepError | None = None
+    run: str = ""
+    content: tuple[Part, ...] | None = None
+    is_error: bool = False
 
 
 class Intent(_Entry):
@@ -121,6 +127,7 @@ class Intent(_Entry):
     call: str
     key: str
     steers: tuple[str, ...] = ()
+    run: str = ""
 
 
 class Suspend(_Entry):
@@ -138,6 +145,7 @@ class Suspend(_Entry):
     digest: str = ""
     text: str = ""
     steers: tuple[str, ...] = ()
+    run: str = ""
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
 
@@ -227,7 +235,8 @@ class Finish(_Entry):
     """A turn's outcome. `frames[0]` is its verbatim terminal frame, then those of the turns that had joined it.
 
     `history` is what joins the conversation after the user's message; `rollback`: the user's message goes too.
-    `claim`: the CLAIM of the next waiting turn, in the same insert. `quarantine`: a poisonous turn begins one.
+    `claim`: the CLAIM of the next waiting turn, in the same insert. `quarantine`: a poisonous turn begins one. `kept`:
+    what the session keeps under a name from now on, None: no more.
     """
 
     k: Literal["finish"] = "finish"
@@ -242,6 +251,7 @@ class Finish(_Entry):
     joined: tuple[str, ...] = ()
     claim: Claim | None = None
     quarantine: Quarantine | None = None
+    kept: dict[str, JsonValue] | None = None
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
     @property
@@ -352,6 +362,8 @@ def _finish_body(finish: Finish) -> dict[str, Any]:
         body["claim"] = _claim_body(finish.claim)
     if finish.quarantine is not None:
         body["quarantine"] = finish.quarantine.model_dump()
+    if finish.kept:
+        body["kept"] = finish.kept
     return body
 
 

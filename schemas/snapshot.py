@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from pydantic import Field, JsonValue
+
 from schemas.base import Frozen
 from schemas.entries import Open, Outcome
 from schemas.history import HistoryItem
@@ -81,3 +83,4 @@ class Snapshot(Frozen):
     ops: tuple[SeenOp, ...] = ()
     ahead: tuple[AheadCancel, ...] = ()
     closed: Closed | None = None
+    kept: dict[str, JsonValue] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from journal.history import weight_of
 from journal.port import Verdict
 from journal.rows import row_of
 from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step, Suspend
@@ -78,7 +79,7 @@ class Actor(Mailbox):
     def weight(self) -> int:
         """Bytes that this session takes while warm, about."""
         state = self.session.state
-        return 4_096 + (state.history.size if state is not None else 0)
+        return 4_096 + (state.history.size + weight_of(state.kept) if state is not None else 0)
 
     def _append(self, order: fx.Append) -> None:
         row = row_of(self.key, order.version, order.entry, self._system.nonce())

@@ -62,11 +62,13 @@ class _Message:
     reasoned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ToolAnswer:
+    """`parts` None: it has not come."""
+
     id: str
     call: str
-    parts: tuple[Part, ...]
+    parts: tuple[Part, ...] | None = None
 
 
 class Screen(Protocol):
@@ -78,9 +80,11 @@ class Screen(Protocol):
 
 
 class Answer:
-    """The messages of one turn, numbered from 1 in the order in which they began (0 is the user's).
+    """The messages of one turn, numbered from 1 in the order in which they began (0 is the user's). The results of a
+    message's calls have their places right behind it, in the order of the calls, whichever comes first.
 
-    `step`: the last durable one, -1 before the first. Raises TerminalError(too_large) beyond `max_bytes` of JSON text.
+    `step`: the last durable one, -1 before the first. `run`: of a branch. Raises TerminalError(too_large) beyond
+    `max_bytes` of JSON text.
     """
 
     __slots__ = (
@@ -93,14 +97,16 @@ class Answer:
         "_items",
         "_max_bytes",
         "_open",
+        "_run",
         "_taken",
         "_turn",
         "step",
     )
 
-    def __init__(self, turn: str, emitter: Screen, max_bytes: int) -> None:
+    def __init__(self, turn: str, emitter: Screen, max_bytes: int, *, run: str = "") -> None:
         self.step = -1
         self._turn = turn
+        self._run = run
         self._emitter = emitter
         self._max_bytes = max_bytes
         self._items: list[_Message | _ToolAnswer | HistoryItem] = []
@@ -164,7 +170,7 @@ class Answer:
         message, self._open = self._open, None
         if message is None:
             return ""
-        message.calls = calls
+        self._ask(message, calls)
         return "".join(message.texts)
 
     def break_off(self) -> None:
@@ -172,12 +178,13 @@ class Answer:
         agent goes on."""
         self._broken = self._open is not None
 
-    def tool_answer(self, call: str, parts: tuple[Part, ...]) -> None:
-        """The result of a call. One that no message of this turn asked for is not kept."""
-        asked = {item.call for message in self._items if isinstance(message, _Message) for item in message.calls}
-        if call in asked:
-            self._count += 1
-            self._items.append(_ToolAnswer(message_id(self._turn, self._count), call, parts))
+    def tool_answer(self, call: str, parts: tuple[Part, ...]) -> bool:
+        """The result of a call; whether a message asked for it, and it had none: any other is not kept."""
+        for item in self._items:
+            if isinstance(item, _ToolAnswer) and item.call == call and item.parts is None:
+                item.parts = parts
+                return True
+        return False
 
     def heard(self, item: HistoryItem) -> None:
         """What the user said meanwhile has its place here."""
@@ -218,7 +225,7 @@ class Answer:
         joins = isinstance(last, _Message) and not last.by_model and not by_model
         message = last if isinstance(last, _Message) and joins else self._begin(by_model=by_model)
         message.texts.append(text)
-        message.calls = calls
+        self._ask(message, calls)
 
     def keep(self) -> str:
         """The turn is cut short: everything that was shown stays, also what an earlier attempt showed durably."""
@@ -255,7 +262,7 @@ class Answer:
 
     def items(self, at_ms: int, *, partial: bool) -> tuple[HistoryItem, ...]:
         """The messages as they are stored: no call without its result, nothing empty."""
-        answered = {item.call for item in self._items if isinstance(item, _ToolAnswer)}
+        answered = {item.call for item in self._items if isinstance(item, _ToolAnswer) and item.parts is not None}
         made = (self._item(item, answered, at_ms, partial=partial) for item in self._items)
         return tuple(item for item in made if item is not None)
 
@@ -265,6 +272,8 @@ class Answer:
         if isinstance(item, HistoryItem):
             return item
         if isinstance(item, _ToolAnswer):
+            if item.parts is None:
+                return None
             return HistoryItem(
                 id=item.id, turn=self._turn, role="tool", parts=item.parts, at_ms=at_ms, call=item.call, partial=partial
             )
@@ -283,9 +292,17 @@ class Answer:
             self.void()
             self.close()
 
-    def _begin(self, *, by_model: bool) -> _Message:
+    def _ask(self, message: _Message, calls: tuple[ToolCall, ...]) -> None:
+        message.calls = calls
+        place = self._items.index(message) + 1 if calls else 0
+        self._items[place:place] = [_ToolAnswer(self._next_id(), call.call) for call in calls]
+
+    def _next_id(self) -> str:
         self._count += 1
-        message = _Message(message_id(self._turn, self._count), by_model=by_model)
+        return message_id(self._turn, self._count) if not self._run else f"{self._turn}~{self._run}.{self._count}"
+
+    def _begin(self, *, by_model: bool) -> _Message:
+        message = _Message(self._next_id(), by_model=by_model)
         self._items.append(message)
         return message
 

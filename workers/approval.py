@@ -12,7 +12,7 @@ from schemas.errors import TerminalError
 from schemas.frames import ApprovalRequested
 from workers.agent import Decision
 from workers.canonical import digest_of, plain
-from workers.progress import APPROVAL, Progress
+from workers.steps import APPROVAL, Steps, call_of
 
 
 class Asked(NamedTuple):
@@ -30,7 +30,7 @@ class Approval:
 
     __slots__ = ("_asked", "_call", "_expires_s", "_progress")
 
-    def __init__(self, progress: Progress, asked: Asked, *, call: str | None, expires_s: float) -> None:
+    def __init__(self, progress: Steps, asked: Asked, *, call: str | None, expires_s: float) -> None:
         self._progress = progress
         self._asked = asked
         self._call = call or ""
@@ -47,14 +47,15 @@ class Approval:
         digest = digest_of(given, what)
         name = asked.name or "question"
         number, held = progress.take(APPROVAL, name, digest)
-        self._call = self._call or f"{progress.job.turn.turn}.{number}"
+        turn = progress.whole.job.turn
+        self._call = self._call or call_of(turn.turn, progress.run, number)
         if held is not None:
             progress.replayed(number)
             return Decision(**held.result)  # type: ignore[arg-type]
-        note = progress.job.turn.decided(self._call)
+        note = turn.decided(self._call)
         if note is None:
             await progress.suspend(number, name, digest, self._frame())
-        return await progress.do(self._keep(number, name, digest, note))
+        return await progress.whole.do(self._keep(number, name, digest, note))
 
     async def _keep(self, number: int, name: str, digest: str, note: ControlNote) -> Decision:
         """The decision is what this step came to."""
@@ -66,7 +67,8 @@ class Approval:
         return decision
 
     def _frame(self) -> ApprovalRequested:
-        info, turn, now_ms = self._progress.job.info, self._progress.job.turn, self._progress.clock_ms()
+        whole = self._progress.whole
+        info, turn, now_ms = whole.job.info, whole.job.turn, whole.clock_ms()
         return ApprovalRequested(
             tenant=info.tenant,
             session=info.session,

@@ -15,6 +15,7 @@ from schemas.limits import Limits, check_json
 MAX_VALUE_BYTES = 262_144  # what travels in a frame: a state's value, data of an answer
 MAX_RESULT_BYTES = 4_194_304  # a step's result
 MAX_TURN_BYTES = 12_582_912  # all that the steps of one turn hold: its FINISH may repeat it
+MAX_KEPT_BYTES = 1_048_576  # all that a session keeps by name
 _LIMITS = Limits(depth=64, nodes=100_000)
 
 

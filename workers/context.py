@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -23,14 +24,15 @@ from schemas.profile import Profile
 from workers.agent import Decision, ModelAnswer, SessionInfo
 from workers.agent import user as as_user
 from workers.approval import Approval, Asked
-from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
+from workers.canonical import MAX_KEPT_BYTES, MAX_RESULT_BYTES, digest_of, plain
 from workers.model_step import ModelStep
 from workers.models.port import ModelRequest, ToolSpec
-from workers.progress import Progress
 from workers.services import Services
+from workers.steps import Steps
 from workers.tool_step import ToolStep
 
 APPROVAL_S = 86_400.0
+_BRANCH = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
@@ -53,13 +55,13 @@ def _as_step(method: M) -> M:
 
     @functools.wraps(method)
     async def run(self: Context, *args: Any, **named: Any) -> Any:
-        return await self._progress.do(method(self, *args, **named))
+        return await self._progress.whole.do(method(self, *args, **named))
 
     return run  # type: ignore[return-value]
 
 
 class Context:
-    """One turn's view of the world.
+    """One turn's view of the world, from its main line of work or from a branch.
 
     Every method raises TerminalError where the turn cannot go on and RetryableError when a provider kept failing; let
     them pass unless you have another answer. TurnLost and CancelledError end the turn: never catch them.
@@ -67,24 +69,24 @@ class Context:
 
     __slots__ = ("_progress", "_services")
 
-    def __init__(self, progress: Progress, services: Services) -> None:
+    def __init__(self, progress: Steps, services: Services) -> None:
         self._progress = progress
         self._services = services
 
     @property
     def info(self) -> SessionInfo:
         """Whose session this is."""
-        return self._progress.job.info
+        return self._progress.whole.job.info
 
     @property
     def history(self) -> Sequence[HistoryItem]:
         """What was said before this turn, oldest first."""
-        return self._progress.history
+        return self._progress.whole.history
 
     @property
     def message(self) -> HistoryItem:
         """This turn's input as a message, to go after the history."""
-        progress = self._progress
+        progress = self._progress.whole
         if progress.message is None:
             progress.message = user_item(progress.job.turn)
         return progress.message
@@ -92,39 +94,71 @@ class Context:
     @property
     def profile(self) -> Profile | None:
         """The user's profile, None where there is none."""
-        return self._progress.job.profile
+        return self._progress.whole.job.profile
 
     @property
     def deadline(self) -> int:
         """When the turn must be over, in epoch milliseconds."""
-        return self._progress.job.turn.deadline_ms
+        return self._progress.whole.job.turn.deadline_ms
 
     @property
     def remaining_s(self) -> float:
         """Seconds until then, never below 0."""
-        return max(self.deadline - self._progress.clock_ms(), 0) / 1000
+        return max(self.deadline - self._progress.whole.clock_ms(), 0) / 1000
 
     @property
     def text(self) -> str:
-        """The answer so far: what was shown."""
+        """The answer so far: what was shown; in a branch, what was shown there."""
         return self._progress.answer.text
+
+    @property
+    def kept(self) -> Mapping[str, JsonValue]:
+        """What the session keeps by name, of earlier turns and of this one."""
+        whole = self._progress.whole
+        if not whole.kept:
+            return whole.job.kept
+        now = {**whole.job.kept, **whole.kept}
+        return {name: value for name, value in now.items() if value is not None}
+
+    def keep(self, name: str, value: JsonValue) -> None:
+        """Have the session keep `value` under `name` (None: no more) for its later turns: durable with the end of this
+        one, taken back by a rollback, gone with the session; at most 1 MiB of JSON in all, else TerminalError
+        (too_large). A later attempt does it again: let `value` follow from steps and input alone.
+        """
+        self._progress.whole.keep_value(name, plain(value, f"kept {name!r}", MAX_KEPT_BYTES))
 
     def emit(self, text: str) -> None:
         """Show text as part of the answer, provisionally: it is durable with the next step or the end of the turn."""
-        self._progress.check_open()
+        self._progress.whole.check_open()
         self._progress.answer.say(text)
 
     def state(self, name: str, value: JsonValue) -> None:
         """Show a named value (a plan, say); it replaces the earlier one whole. Provisional as well."""
-        self._progress.check_open()
-        self._progress.job.emitter.send(StateChanged, name=name, value=plain(value, f"state {name!r}"))
+        self._progress.whole.check_open()
+        self._progress.emitter.send(StateChanged, name=name, value=plain(value, f"state {name!r}"))
 
     def steers(self) -> tuple[HistoryItem, ...]:
         """What the user said since this turn began and you have not heard, each once: put it before the model with the
         next step. Who never asks is run again at the end, with it as the input.
         """
-        self._progress.check_open()
-        return tuple(steer_item(note, self._progress.job.turn.turn) for note in self._progress.hear())
+        self._progress.whole.check_open()
+        return tuple(steer_item(note, self._progress.whole.job.turn.turn) for note in self._progress.hear())
+
+    def branch(self, name: str, *, call: str | None = None, quiet: bool = False) -> Context:
+        """A line of work beside this one, that of a sub-agent say: its steps are numbered on their own, so that
+        branches run side by side and are replayed whatever their timing. `name`: 1-64 characters out of
+        A-Z a-z 0-9 . _ : -, given once here in a turn; the same work must get the same name in every attempt.
+
+        What it shows is no part of the answer, its frames carry `run` (and `call`, the tool call that it serves, as
+        `parent_call`). `quiet`: for one tool call; its frames are those of this line, and it shows no text. The result
+        of a call that this line's message asked for joins this line's messages.
+        """
+        if not _BRANCH.fullmatch(name):
+            raise TerminalError(
+                Code.AGENT_ERROR, f"branch {name[:80]!r}: give 1-64 characters out of A-Z a-z 0-9 . _ : -"
+            )
+        whole = self._progress.whole
+        return Context(whole.branch(self._progress, name, call=call, quiet=quiet), self._services)
 
     async def model(
         self,
@@ -137,11 +171,11 @@ class Context:
 
         `show`: what it says is part of the answer and streams to the user; one such call at a time.
         """
-        info = self.info
+        whole = self._progress.whole
         request = ModelRequest(
-            session=info.session, turn=self._progress.job.turn.turn, messages=self._messages(messages), **params
+            session=self.info.session, turn=whole.job.turn.turn, messages=self._messages(messages), **params
         )
-        return await self._progress.do(ModelStep(self._progress, self._services, request, show=show).run())
+        return await whole.do(ModelStep(self._progress, self._services, request, show=show).run())
 
     @_as_step
     async def step(self, name: str, function: Callable[..., Any], *args: JsonValue) -> Any:
@@ -168,7 +202,7 @@ class Context:
             self._progress.replayed(number)
             return held.result
         what = f"step {name!r}: its result"
-        result = self._progress.fitting(plain(await work(), what, MAX_RESULT_BYTES), what)
+        result = self._progress.whole.fitting(plain(await work(), what, MAX_RESULT_BYTES), what)
         await self._progress.append(self._progress.entry(number, "step", name, digest, result=result))
         return result
 
@@ -191,11 +225,27 @@ class Context:
         the middle of the call this raises OutcomeUnknown (`outcome_unknown`), once and on every replay. A function with
         a parameter `idempotency_key` gets one, and is called again instead, with the same key: it promises to do the
         work of one key once. `side_effects=False`: it only reads; it is called again, and costs one entry less.
+
+        What it returns is JSON, or a ToolOutput, which comes back as one.
         """
-        if not isinstance(arguments, Mapping):
-            raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: its arguments are no JSON object")
-        step = ToolStep(self._progress, name, function, dict(arguments), call=call, side_effects=side_effects)
-        return await step.run()
+        given = _object(name, arguments)
+        return await ToolStep(self._progress, name, function, given, call=call, side_effects=side_effects).run()
+
+    async def delegate(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: Mapping[str, JsonValue] | None,
+        *,
+        call: str | None = None,
+    ) -> Any:
+        """As `tool`, of one that works through a context itself, a sub-agent say: `function(branch, **arguments)` gets
+        a branch of its own, `<name>.<step>`. It has no side effects but what it does there, is run again until its
+        result is durable, and may ask for a decision meanwhile.
+        """
+        given = _object(name, arguments)
+        step = ToolStep(self._progress, name, function, given, call=call, side_effects=False)
+        return await step.around(lambda line: Context(line, self._services))
 
     async def approval(
         self,
@@ -222,6 +272,12 @@ class Context:
         if given is None:
             return (*self.history, self.message)
         return (as_user(given),) if isinstance(given, str) else tuple(given)
+
+
+def _object(name: str, arguments: Mapping[str, JsonValue] | None) -> dict[str, JsonValue]:
+    if not isinstance(arguments, Mapping):
+        raise TerminalError(Code.TOOL_ERROR, f"tool {name!r}: its arguments are no JSON object")
+    return dict(arguments)
 
 
 async def _call(function: Callable[..., Any], *args: Any) -> Any:

@@ -47,18 +47,18 @@ class Emitter:
     """
 
     __slots__ = (
-        "_call_later",
-        "_clock_ms",
-        "_delta_s",
         "_kind",
         "_last_ms",
         "_message",
         "_pending",
-        "_publish",
         "_seq",
         "_timer",
+        "call_later",
+        "clock_ms",
         "closed",
+        "delta_ms",
         "ids",
+        "publish",
         "sent_bytes",
     )
 
@@ -68,10 +68,10 @@ class Emitter:
         self.ids = ids
         self.closed = False
         self.sent_bytes = 0
-        self._publish = publish
-        self._clock_ms = clock_ms
-        self._call_later = call_later
-        self._delta_s = delta_ms / 1000
+        self.publish = publish
+        self.clock_ms = clock_ms
+        self.call_later = call_later
+        self.delta_ms = delta_ms
         self._seq = 0
         self._kind: Kind = "delta"
         self._message = ""
@@ -88,7 +88,7 @@ class Emitter:
         """Send `started`, once."""
         if self._seq == 0 and not self.closed:
             ids = self.ids
-            self._put(
+            self.put(
                 Started,
                 agent=ids.agent,
                 agent_version=ids.agent_version,
@@ -112,7 +112,7 @@ class Emitter:
         if not self.closed:
             self.flush()
             self.announce()
-            self._put(frame, **fields)
+            self.put(frame, **fields)
 
     def reset(self, reason: str, step: int, text: str) -> None:
         """What was shown after durable step `step` is void, the answer so far is `text`. Waiting text is dropped."""
@@ -130,8 +130,8 @@ class Emitter:
             self.announce()
             frame = Delta if self._kind == "delta" else Reasoning
             for start in range(0, len(text), MAX_DELTA_CHARS):
-                self._put(frame, message=self._message, text=text[start : start + MAX_DELTA_CHARS])
-            self._last_ms = self._clock_ms()
+                self.put(frame, message=self._message, text=text[start : start + MAX_DELTA_CHARS])
+            self._last_ms = self.clock_ms()
 
     def next_seq(self) -> int:
         """The number of the frame that the caller publishes itself: the terminal one. Flushes first."""
@@ -157,17 +157,18 @@ class Emitter:
             self._timer = None
 
     def _schedule(self) -> None:
-        wait_s = self._delta_s - (self._clock_ms() - self._last_ms) / 1000
-        if wait_s <= 0:
+        wait_ms = self.delta_ms - (self.clock_ms() - self._last_ms)
+        if wait_ms <= 0:
             self.flush()
         else:
-            self._timer = self._call_later(min(wait_s, self._delta_s), self._due)
+            self._timer = self.call_later(min(wait_ms, self.delta_ms) / 1000, self._due)
 
     def _due(self) -> None:
         self._timer = None
         self.flush()
 
-    def _put(self, frame: type[Any], **fields: Any) -> None:
+    def put(self, frame: type[Any], **fields: Any) -> None:
+        """Send a frame now, ahead of text that waits: for lines that have text of their own."""
         ids = self.ids
         made = frame(
             tenant=ids.tenant,
@@ -175,10 +176,10 @@ class Emitter:
             turn=ids.turn,
             attempt=ids.attempt,
             seq=self._seq,
-            at_ms=self._clock_ms(),
+            at_ms=self.clock_ms(),
             **fields,
         )
         self._seq += 1
         raw = encode(made)
         self.sent_bytes += len(raw)
-        self._publish(raw)
+        self.publish(raw)

@@ -60,6 +60,7 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
         joined=joined,
         claim=claim,
         quarantine=quarantine,
+        kept=None if rollback else result.kept,
         frames=frames,
     )
 

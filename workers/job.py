@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
+
+from pydantic import JsonValue
 
 from journal.state import OpenTurn
 from schemas.entries import Intent, Step, Suspend
@@ -12,6 +15,8 @@ from schemas.history import HistoryItem
 from schemas.profile import Profile
 from workers.agent import MAX_REPLY_BYTES, Agent, SessionInfo
 from workers.emitter import Emitter
+
+_NOTHING: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 class TurnLost(BaseException):
@@ -43,8 +48,8 @@ class TurnLink(Protocol):
 
 @dataclass(slots=True)
 class Job:
-    """One turn to run. `history` is what the session held before this turn; `profile` comes with a later issue; `model`
-    and `fallbacks`: as the agent's spec says.
+    """One turn to run. `history` is what the session held before this turn, `kept` what its agents kept by name;
+    `profile` comes with a later issue; `model` and `fallbacks`: as the agent's spec says.
 
     The emitter is opened by whoever first has something to show: most short turns have nothing.
     """
@@ -56,6 +61,7 @@ class Job:
     open_emitter: Callable[[], Emitter]
     link: TurnLink
     profile: Profile | None = None
+    kept: Mapping[str, JsonValue] = field(default_factory=lambda: _NOTHING)
     max_reply_bytes: int = MAX_REPLY_BYTES
     max_steps: int = 256
     model: str | None = None

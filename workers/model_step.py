@@ -23,9 +23,9 @@ from workers.agent import ModelAnswer
 from workers.answer import clean
 from workers.canonical import MAX_RESULT_BYTES
 from workers.models.port import ModelChunk, ModelDone, ModelRequest
-from workers.progress import Progress
 from workers.remains import calls_of
 from workers.services import Services
+from workers.steps import Steps
 
 _KIND = _NAME = "model"
 
@@ -35,7 +35,7 @@ class ModelStep:
 
     __slots__ = ("_chars", "_progress", "_request", "_services", "_show", "_texts")
 
-    def __init__(self, progress: Progress, services: Services, request: ModelRequest, *, show: bool) -> None:
+    def __init__(self, progress: Steps, services: Services, request: ModelRequest, *, show: bool) -> None:
         self._progress = progress
         self._services = services
         self._request = request
@@ -48,7 +48,7 @@ class ModelStep:
         progress = self._progress
         digest = request_digest(self._request, show=self._show)
         number, held = progress.take(_KIND, _NAME, digest)
-        progress.model_calls += 1
+        progress.whole.model_calls += 1
         if held is not None:
             return self._replay(held)
         if self._show:
@@ -63,18 +63,18 @@ class ModelStep:
         return await self._keep(number, digest, done)
 
     async def _ask(self) -> ModelDone:
-        began_ns = time.perf_counter_ns()
+        began_ns, whole = time.perf_counter_ns(), self._progress.whole
         try:
-            deadline_ms = self._progress.job.turn.deadline_ms
+            deadline_ms = whole.job.turn.deadline_ms
             return await self._services.models.ask(
                 self._addressed(), piece=self._piece, again=self._again, deadline_ms=deadline_ms
             )
         finally:
-            self._progress.model_us += (time.perf_counter_ns() - began_ns) // 1000
+            whole.model_us += (time.perf_counter_ns() - began_ns) // 1000
 
     def _addressed(self) -> ModelRequest:
         """Where the call names no model, those of the registration; its digest does not cover them."""
-        job, request = self._progress.job, self._request
+        job, request = self._progress.whole.job, self._request
         model, fallbacks = request.model or job.model, request.fallbacks or job.fallbacks
         if (model, fallbacks) == (request.model, request.fallbacks):
             return request
@@ -91,7 +91,7 @@ class ModelStep:
                 raise TerminalError(Code.TOO_LARGE, f"the model said more than {MAX_RESULT_BYTES} characters")
 
     def _again(self, error: RetryableError) -> None:
-        self._progress.retries += 1
+        self._progress.whole.retries += 1
         self._texts.clear()
         self._chars = 0
         if self._show:
@@ -110,7 +110,7 @@ class ModelStep:
             result["model"] = done.model
         if done.calls:
             result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in done.calls]
-        progress.fitting(result, "the model's answer")
+        progress.whole.fitting(result, "the model's answer")
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
         return ModelAnswer(text, done.finish, done.calls, usage, done.model)
 

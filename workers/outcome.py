@@ -38,6 +38,7 @@ def go_on(progress: Progress, reply: object, turn: AgentTurn) -> AgentTurn | Non
     heard = progress.hear()
     if not heard:
         return None
+    progress.round += 1
     *earlier, last = (steer_item(note, job.turn.turn) for note in heard)
     progress.history, progress.message = (*job.history, user_item(job.turn), *said_before, *earlier), last
     note = heard[-1]
@@ -127,6 +128,7 @@ def _own(items: tuple[HistoryItem, ...]) -> tuple[HistoryItem, ...]:
 
 
 def _counted(progress: Progress, result: Result) -> Result:
+    result.kept = progress.kept
     result.usage = progress.usage
     result.model_us = progress.model_us
     if progress.began_ns:

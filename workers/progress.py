@@ -1,48 +1,41 @@
-"""One attempt's progress: steps numbered, replayed and journaled; what they cost. Knows no agent and no model.
-
-A step that the journal holds is answered from there; the others are appended and durable before they count. Steps are
-numbered in the order in which they begin, so that a replay meets them under the same numbers.
-"""
+"""One attempt's progress: its main line of steps, the branches beside it, and what all of it costs. Knows no agent."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from pydantic import JsonValue
 
-from journal.state import steer_item
 from schemas.codes import Code
-from schemas.entries import ControlNote, Intent, Step, StepError, Suspend
+from schemas.entries import ControlNote, Intent, Step, Suspend
 from schemas.errors import TerminalError
-from schemas.frames import ApprovalRequested, StepDone, Usage, encode
+from schemas.frames import Usage
 from schemas.history import HistoryItem
+from schemas.parts import Part
 from workers.answer import Answer
-from workers.canonical import MAX_TURN_BYTES, weight
+from workers.branch import Branch
+from workers.canonical import MAX_KEPT_BYTES, MAX_TURN_BYTES, weight
+from workers.emitter import Emitter
 from workers.job import Job, TurnLost
-from workers.remains import close_calls, restore
+from workers.remains import close_calls, restore, text_of
+from workers.steps import Steps, held_as, place_of
 
 T = TypeVar("T")
-APPROVAL = "approval"  # the kind of a step that asks for a decision
 
 
-class Progress:
+class Progress(Steps):
     """`fault`: why the turn cannot go on, whatever the agent makes of it; `lost`: the session is somebody else's;
-    `closed`: the turn is over. Times in microseconds."""
+    `closed`: the turn is over; `round`: how often the agent was run again. Times in microseconds."""
 
     __slots__ = (
-        "_answer",
-        "_asked",
+        "_begun",
+        "_branches",
         "_bytes",
         "_calm",
         "_doing",
-        "_held",
-        "_intents",
-        "_next",
-        "_steers",
-        "_taken",
-        "_unheard",
         "_usage",
         "began_ns",
         "clock_ms",
@@ -50,40 +43,50 @@ class Progress:
         "fault",
         "history",
         "job",
+        "kept",
         "lost",
         "message",
         "model_calls",
         "model_us",
         "retries",
+        "round",
     )
 
     def __init__(self, job: Job, clock_ms: Callable[[], int]) -> None:
+        super().__init__()
         turn = job.turn
         self.began_ns = 0  # when the agent began; 0: it did not
         self.job = job
         self.clock_ms = clock_ms
-        self._answer: Answer | None = None
         self.fault: TerminalError | None = None
         self.lost = False
         self.closed = False
         self.model_us = 0
         self.model_calls = 0
         self.retries = 0
-        self._next = 0
-        self._doing = 0
-        self._usage: dict[tuple[str | None, str], Usage] = {}
-        self._held: dict[int, Step] = {}
+        self.round = 0
         self.history = job.history
         self.message: HistoryItem | None = None
-        self._unheard: dict[str, ControlNote] = {note.op: note for note in turn.joined}
-        self._taken: list[str] = []
-        self._steers: dict[int, tuple[str, ...]] = {}
-        self._intents = {intent.step: intent for intent in turn.intents}
-        self._asked = {asked.step: asked for asked in turn.asked}
+        self.kept: dict[str, JsonValue] | None = None
+        self._begun = 0
+        self._doing = 0
+        self._usage: dict[tuple[str | None, str], Usage] = {}
+        self._branches: dict[str, Branch] | None = None
         self._calm: asyncio.Event | None = None
         self._bytes = 0
+        if turn.joined:
+            self._unheard = {note.op: note for note in turn.joined}
         if turn.attempt > 1:
-            self._resume(turn.steps)
+            self._resume()
+
+    @property
+    def whole(self) -> Progress:
+        return self
+
+    @property
+    def emitter(self) -> Emitter:
+        """The frames of this attempt."""
+        return self.job.emitter
 
     @property
     def answer(self) -> Answer:
@@ -94,14 +97,9 @@ class Progress:
         return answer
 
     @property
-    def text(self) -> str:
-        """The answer so far."""
-        return self._answer.text if self._answer is not None else ""
-
-    @property
     def silent(self) -> bool:
         """The agent has shown nothing, asked for no step, and did neither in an earlier attempt."""
-        return self._answer is None and self._next == 0 and self.fault is None
+        return self._answer is None and self._begun == 0 and self.fault is None
 
     @property
     def usage(self) -> tuple[Usage, ...]:
@@ -112,6 +110,37 @@ class Progress:
     def in_step(self) -> bool:
         """A step has begun and is not durable."""
         return self._doing > 0
+
+    def tool_answer(self, call: str, parts: tuple[Part, ...]) -> bool:
+        return self.answer.tool_answer(call, parts)
+
+    def branch(self, up: Steps, name: str, *, call: str | None, quiet: bool) -> Branch:
+        """A line beside `up`. What the journal holds of it is there already. Raises TerminalError where the turn has
+        one of that name."""
+        self.check_open()
+        run = self._path(up, name)
+        branches = self._branches
+        if branches is None:
+            branches = self._branches = {}
+        branch = branches.get(run)
+        if branch is not None and branch.begun:
+            self.fail(Code.AGENT_ERROR, f"branch {run!r} was begun already in this turn; give each a name of its own")
+        if branch is None:
+            branch = branches[run] = Branch(self, run)
+        branch.begin(up, call=call, quiet=quiet)
+        return branch
+
+    def pass_over(self, up: Steps, name: str) -> None:
+        """What this branch came to is known: nobody goes through it again."""
+        run = self._path(up, name)
+        for path in list(self._branches or ()):
+            if path == run or path.startswith(f"{run}/"):
+                del self._branches[path]  # type: ignore[union-attr]
+
+    def _path(self, up: Steps, name: str) -> str:
+        if up.run:
+            return f"{up.run}/{name}"
+        return f"{name}@{self.round + 1}" if self.round else name
 
     async def do(self, step: Awaitable[T]) -> T:
         """Do what one step does. Raises TurnLost where the worker, which leaves, handed the turn over after it."""
@@ -128,6 +157,13 @@ class Progress:
                 raise TurnLost("this turn goes on with another worker")
         return done
 
+    async def calm(self) -> None:
+        """Returns once no step is in progress. Raises as `check_open`."""
+        while self._doing:
+            self._calm = asyncio.Event()
+            await self._calm.wait()
+        self.check_open()
+
     def check_open(self) -> None:
         """Raises TurnLost where the turn is over for this context, TerminalError where it cannot go on."""
         if self.closed or self.lost:
@@ -135,25 +171,12 @@ class Progress:
         if self.fault is not None:
             raise self.fault
 
-    def take(self, kind: str, name: str, digest: str) -> tuple[int, Step | None]:
-        """The number of the step that begins, and what the journal holds of it. Raises TerminalError where that is
-        another step, or where there are too many."""
+    def begin_step(self) -> None:
+        """One more step, in whichever line. Raises as `check_open`, and where there are too many."""
         self.check_open()
-        step = self._next
-        if step >= self.job.max_steps:
-            self._fail(Code.AGENT_ERROR, f"more than {self.job.max_steps} steps in one turn")
-        self._next = step + 1
-        if self._taken:
-            self._steers[step], self._taken = tuple(self._taken), []
-        held = self._held.pop(step, None)
-        if held is not None:
-            self._compare(held, kind, name, digest)
-            self.count(held.usage)
-        elif self._intents and (intent := self._intents.get(step)) is not None:
-            self._compare(intent, kind, name, digest)
-        elif self._asked and (asked := self._asked.get(step)) is not None:
-            self._compare(asked, kind, name, digest)
-        return step, held
+        if self._begun >= self.job.max_steps:
+            self.fail(Code.AGENT_ERROR, f"more than {self.job.max_steps} steps in one turn")
+        self._begun += 1
 
     @property
     def steered(self) -> bool:
@@ -164,69 +187,6 @@ class Progress:
         """The user says something meanwhile."""
         self._unheard[note.op] = note
 
-    def hear(self) -> tuple[ControlNote, ...]:
-        """What the user said and the agent has not heard; where the next step is held, what it had heard before that.
-        The next step makes it known that it was heard."""
-        held = self._held.get(self._next) or self._intents.get(self._next) or self._asked.get(self._next)
-        ops = tuple(self._unheard) if held is None else held.steers
-        heard = tuple(self._unheard.pop(op) for op in ops if op in self._unheard)
-        self._taken.extend(note.op for note in heard)
-        for note in heard:
-            self.answer.heard(steer_item(note, self.job.turn.turn))
-        return heard
-
-    def heard_before(self, step: int) -> tuple[str, ...]:
-        """Ops of what the agent heard right before it began step `step`."""
-        return self._steers.get(step, ())
-
-    def intent(self, step: int) -> Intent | None:
-        """What an earlier attempt was about to do as step `step`, whose outcome it did not live to write down."""
-        return self._intents.get(step)
-
-    async def intend(self, intent: Intent) -> None:
-        """Make `intent` durable. Whatever ends the turn from here on, its outcome is unknown until the STEP is there.
-        Raises TurnLost."""
-        self._intents[intent.step] = intent
-        await self._durable(intent)
-
-    async def suspend(self, step: int, name: str, digest: str, asked: ApprovalRequested) -> NoReturn:
-        """Wait for a decision in another attempt, which begins when there is one; this one ends here, once no other
-        step is in progress. `asked`: without its number. Raises TurnLost."""
-        while self._doing:
-            self._calm = asyncio.Event()
-            await self._calm.wait()
-        self.check_open()
-        asked = asked.model_copy(update={"seq": self.job.emitter.announced_seq()})
-        turn = self.job.turn
-        entry = Suspend(
-            at_ms=asked.at_ms,
-            turn=turn.turn,
-            attempt=turn.attempt,
-            call=asked.call,
-            deadline_ms=asked.expires_ms,
-            step=step,
-            name=name,
-            digest=digest,
-            text=self.answer.take(),
-            steers=self._steers.pop(step, ()),
-            frames=(encode(asked).decode(),),
-        )
-        await self._durable(entry)
-        raise TurnLost("this turn goes on when there is a decision")
-
-    def replayed(self, step: int) -> None:
-        """What the journal holds of `step` is taken over, its text with it."""
-        self.answer.take()
-        self.answer.durable(step)
-
-    async def append(self, step: Step) -> None:
-        """Make `step` durable, then say so. Raises TurnLost."""
-        self._intents.pop(step.step, None)
-        await self._durable(step)
-        self.answer.durable(step.step)
-        self.count(step.usage)
-        self.job.emitter.send(StepDone, step=step.step, kind=step.kind, name=step.name)
-
     def fitting(self, result: JsonValue, what: str) -> JsonValue:
         """`result`, counted. Raises TerminalError(too_large) where all that this turn's steps hold is too much."""
         bytes_ = self._bytes + weight(result)
@@ -236,60 +196,58 @@ class Progress:
         self._bytes = bytes_
         return result
 
-    def entry(  # noqa: PLR0913 (the fields of one entry, by name)
-        self,
-        step: int,
-        kind: str,
-        name: str,
-        digest: str,
-        *,
-        result: JsonValue,
-        usage: tuple[Usage, ...] = (),
-        call: str | None = None,
-        error: StepError | None = None,
-    ) -> Step:
-        """The STEP with the text that was said since the last one."""
-        turn = self.job.turn
-        return Step(
-            at_ms=self.clock_ms(),
-            turn=turn.turn,
-            attempt=turn.attempt,
-            step=step,
-            kind=kind,
-            name=name,
-            digest=digest,
-            result=result,
-            text=self.answer.take(),
-            usage=usage,
-            steers=self._steers.pop(step, ()),
-            call=call,
-            error=error,
-        )
+    def keep_value(self, name: str, value: JsonValue) -> None:
+        """From the end of this turn on the session keeps `value` (JSON) under `name`; None: nothing. Raises
+        TerminalError (too_large) where all that it keeps is too much."""
+        self.check_open()
+        if self.kept is None:
+            self.kept = {}
+        all_ = {**self.job.kept, **self.kept, name: value}
+        if (bytes_ := weight({key: it for key, it in all_.items() if it is not None})) > MAX_KEPT_BYTES:
+            text = f"{name!r}: with it the session keeps {bytes_} bytes of JSON, at most {MAX_KEPT_BYTES}"
+            raise TerminalError(Code.TOO_LARGE, text)
+        self.kept[name] = value
+
+    async def durable(self, entry: Step | Intent | Suspend) -> None:
+        """Append `entry`. Raises TurnLost."""
+        self.check_open()
+        try:
+            await self.job.link.append(entry)
+        except TurnLost:
+            self.lost = True
+            raise
+
+    def fail(self, code: Code, text: str) -> NoReturn:
+        """The turn cannot go on."""
+        self.fault = TerminalError(code, text)
+        raise self.fault
 
     def settle(self) -> None:
         """The agent is done: every step and intent that the journal holds must have been asked for. Raises
-        TerminalError."""
+        TerminalError. Of a branch that was begun some may be left: it was given up when another one failed."""
         if self.fault is not None:
             raise self.fault
-        asked = self._next
-        left: dict[int, Step | Intent] = {number: it for number, it in self._intents.items() if number >= asked}
-        left.update(self._held)
-        if left:
-            first = left[min(left)]
-            self._fail(
-                Code.AGENT_ERROR,
-                f"step {first.step}: {_held_as(first)}, the agent ended without it; its code changed under the turn",
+        branches = self._branches.values() if self._branches else ()
+        unasked = self.left() or [it for branch in branches if not branch.begun for it in branch.left()]
+        if unasked:
+            first = min(unasked, key=lambda it: (it.run, it.step))
+            text = (
+                f"step {place_of(first)}: {held_as(first)}, the agent ended without it; its code changed under the turn"
             )
+            self.fail(Code.AGENT_ERROR, text)
 
     def keep(self) -> str:
         """The turn is cut short: the text that stays, that of steps which this attempt did not come to with it."""
-        restore(self.answer, tuple(self._held.values()), self._unheard, self.job.turn.turn)
+        lines = {"": self, **(self._branches or {})}
+        left = tuple(step for step in self.job.turn.steps if step.run in lines and lines[step.run].holds(step))
+        restore(self.answer, left, self._unheard, self.job.turn.turn)
         self.close_calls()
         return self.answer.keep()
 
     def close_calls(self) -> None:
         """No call that was begun stays without a result."""
-        close_calls(self.answer, [self._intents[number] for number in sorted(self._intents)])
+        branches = self._branches.values() if self._branches else ()
+        close_calls(self.answer, [*self.open_intents(), *(it for line in branches for it in line.open_intents())])
 
     def count(self, usage: tuple[Usage, ...]) -> None:
         """Add tokens."""
@@ -298,40 +256,23 @@ class Progress:
             old = self._usage.get(key)
             self._usage[key] = new if old is None else _sum(old, new)
 
-    def _resume(self, steps: tuple[Step, ...]) -> None:
-        self._held = {step.step: step for step in steps}
-        self._bytes = sum(weight(step.result) for step in steps)
-        self.answer.resume("".join(step.text for step in steps), max(self._held, default=-1))
-
-    async def _durable(self, entry: Step | Intent | Suspend) -> None:
-        self.check_open()
-        try:
-            await self.job.link.append(entry)
-        except TurnLost:
-            self.lost = True
-            raise
-
-    def _compare(self, held: Step | Intent | Suspend, kind: str, name: str, digest: str) -> None:
-        if (_kind_of(held), held.name) != (kind, name):
-            what = f"{_held_as(held)}, the agent now asks for {kind} {name!r}"
-        elif held.digest != digest:
-            what = f"{kind} {name!r} has other arguments now ({digest[:8]}) than in the journal ({held.digest[:8]})"
-        else:
-            return
-        self._fail(Code.AGENT_ERROR, f"step {held.step}: {what}; its code changed under the turn")
-
-    def _fail(self, code: Code, text: str) -> None:
-        self.fault = TerminalError(code, text)
-        raise self.fault
-
-
-def _kind_of(held: Step | Intent | Suspend) -> str:
-    return held.kind if isinstance(held, Step) else "tool" if isinstance(held, Intent) else APPROVAL
-
-
-def _held_as(held: Step | Intent | Suspend) -> str:
-    what = "the intent of " if isinstance(held, Intent) else ""
-    return f"the journal holds {what}{_kind_of(held)} {held.name!r}"
+    def _resume(self) -> None:
+        """What earlier attempts left, each line its own."""
+        turn = self.job.turn
+        lines: dict[str, tuple[list[Step], list[Intent], list[Suspend]]] = defaultdict(lambda: ([], [], []))
+        for step in turn.steps:
+            lines[step.run][0].append(step)
+        for intent in turn.intents:
+            lines[intent.run][1].append(intent)
+        for asked in turn.asked:
+            lines[asked.run][2].append(asked)
+        self.hold(*lines.pop("", ((), (), ())))
+        if lines:
+            self._branches = {run: Branch(self, run) for run in lines}
+            for run, held in lines.items():
+                self._branches[run].hold(*held)
+        self._bytes = sum(weight(step.result) for step in turn.steps)
+        self.answer.resume(text_of(turn.steps), max(self._held, default=-1))
 
 
 def _sum(old: Usage, new: Usage) -> Usage:

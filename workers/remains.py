@@ -8,6 +8,7 @@ from journal.state import OpenTurn, steer_item
 from schemas.entries import ControlNote, Intent, Step
 from schemas.errors import OutcomeUnknown
 from schemas.history import HistoryItem, ToolCall
+from schemas.parts import Part
 from workers.agent import MAX_REPLY_BYTES
 from workers.answer import Answer, parts_of
 
@@ -15,11 +16,11 @@ from workers.answer import Answer, parts_of
 def of_turn(turn: OpenTurn, at_ms: int) -> tuple[str, tuple[HistoryItem, ...]]:
     """Text and messages of an open turn that ends without another run."""
     answer = Answer(turn.turn, _Nobody(), MAX_REPLY_BYTES)
-    answer.resume("".join(step.text for step in turn.steps), -1)
+    answer.resume(text_of(turn.steps), -1)
     restore(answer, turn.steps, {note.op: note for note in turn.joined}, turn.turn)
     close_calls(answer, turn.intents)
     kept = answer.keep()
-    if turn.suspended is not None and turn.suspended.text:
+    if turn.suspended is not None and turn.suspended.text and not turn.suspended.run:
         answer.put(turn.suspended.text)
         kept = answer.text
     return kept, answer.items(at_ms, partial=True)
@@ -31,21 +32,40 @@ def restore(answer: Answer, steps: Sequence[Step], notes: Mapping[str, ControlNo
 
     Nothing is added where the user holds other text than theirs: then the agent had begun to say it again.
     """
-    if not answer.holds("".join(step.text for step in steps)):
+    if not answer.holds(text_of(steps)):
         return
     for step in steps:
+        if step.run:
+            _answered(answer, step)
+            continue
         for op in step.steers:
             if op in notes:
                 answer.heard(steer_item(notes[op], turn))
         said = model_says(step)
         if said is None:
             answer.put(step.text)
-            if step.call is not None:
-                answer.tool_answer(step.call, parts_of(step.result if step.error is None else step.error.text))
+            _answered(answer, step)
         else:
             text, calls = said
             answer.put(step.text[: len(step.text) - len(text)])
             answer.put(text, calls, by_model=True)
+
+
+def text_of(steps: Iterable[Step]) -> str:
+    """What the answer has of these steps: what is said in a branch is no part of it."""
+    return "".join(step.text for step in steps if not step.run)
+
+
+def result_parts(step: Step) -> tuple[Part, ...]:
+    """What a tool answered, as a message holds it."""
+    if step.content is not None:
+        return step.content
+    return parts_of(step.result if step.error is None else step.error.text)
+
+
+def _answered(answer: Answer, step: Step) -> None:
+    if step.call is not None:
+        answer.tool_answer(step.call, result_parts(step))
 
 
 def model_says(step: Step) -> tuple[str, tuple[ToolCall, ...]] | None:

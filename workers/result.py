@@ -17,7 +17,8 @@ class Result:
     """`messages`: the answer as the frame splits it; `history`: what joins the conversation after the user's message.
 
     `by` only for `cancelled`; `code` and `message` only for `failed`; `seq`: the terminal frame's number;
-    `unrun`: the turn runs nowhere, so its frame comes after all that any attempt has shown. Times in microseconds.
+    `unrun`: the turn runs nowhere, so its frame comes after all that any attempt has shown; `kept`: what the session
+    keeps from now on. Times in microseconds.
     """
 
     outcome: Literal["completed", "failed", "cancelled"]
@@ -37,3 +38,4 @@ class Result:
     retries: int = 0
     seq: int = 0
     unrun: bool = False
+    kept: dict[str, JsonValue] | None = None

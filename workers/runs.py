@@ -177,6 +177,7 @@ class Runs(Questions):
         if spec is not None:
             job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
             job.model, job.fallbacks = spec.model, spec.fallbacks
+        job.kept = state.kept
         self._claimed = state.version
         self._run = self._system.executor.start(job, self._ended)
 
@@ -271,7 +272,8 @@ class Runs(Questions):
     def _show(self, _: fx.Show) -> None:
         if self._run is not None:
             turn = self._state().open
-            self._run.show("watch", len(turn.steps) - 1 if turn is not None else -1)
+            steps = turn.steps if turn is not None else ()
+            self._run.show("watch", max((step.step for step in steps if not step.run), default=-1))
 
     def _abandon(self, _: fx.Abandon) -> None:
         self._drop_run()

@@ -7,24 +7,26 @@ calls again under the same key where the tool takes one, and tells `outcome_unkn
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from schemas.codes import Code
 from schemas.entries import Intent, Step, StepError
 from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
 from schemas.frames import ToolCalled, ToolResult
 from schemas.parts import Part
-from workers.answer import parts_of
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.cutting import cut_parts
-from workers.progress import Progress
+from workers.remains import result_parts
+from workers.steps import Steps, call_of
+from workers.tools.tool import KEY, ToolOutput
 
-KEY = "idempotency_key"
+_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 _KIND = "tool"
 
 
@@ -45,7 +47,7 @@ class ToolStep:
 
     def __init__(
         self,
-        progress: Progress,
+        progress: Steps,
         name: str,
         function: Callable[..., Any],
         given: dict[str, JsonValue],
@@ -67,23 +69,42 @@ class ToolStep:
         self._number = -1
         self._call = call or ""
 
-    async def run(self) -> JsonValue:
+    async def run(self) -> JsonValue | ToolOutput:
         """What the tool returned, or what it raised: RetryableError, TerminalError. Raises TurnLost."""
         progress = self._progress
-        self._number, held = progress.take(_KIND, self._name, self._digest)
-        self._call = self._call or f"{progress.job.turn.turn}.{self._number}"
+        held = self._begin()
         if held is not None:
             return self._replay(held)
         if not self._side_effects and progress.intent(self._number) is None:
             self._tell_call()
-            return await self._keep(plain(await self._made({}), self._what, MAX_RESULT_BYTES))
+            return await self._keep(_kept_form(await self._made({}), self._what))
         return await self._once()
+
+    async def around(self, context: Callable[[Steps], object]) -> JsonValue | ToolOutput:
+        """The same of a tool that works through a context, of a branch: it is no step while it does."""
+        progress = self._progress
+        held = self._begin()
+        name = f"{self._name}.{self._number}"
+        if held is not None:
+            progress.whole.pass_over(progress, name)
+            return self._replay(held)
+        self._tell_call()
+        line = progress.whole.branch(progress, name, call=self._call, quiet=False)
+        self._function = functools.partial(self._function, context(line))
+        made = _kept_form(await self._made({}), self._what)
+        return await self._progress.whole.do(self._keep(made))
+
+    def _begin(self) -> Step | None:
+        progress = self._progress
+        self._number, held = progress.take(_KIND, self._name, self._digest)
+        self._call = self._call or call_of(progress.whole.job.turn.turn, progress.run, self._number)
+        return held
 
     @property
     def _what(self) -> str:
         return f"tool {self._name!r}: its result"
 
-    async def _once(self) -> JsonValue:
+    async def _once(self) -> JsonValue | ToolOutput:
         """The call of a tool with side effects."""
         intent = self._progress.intent(self._number)
         if intent is None:
@@ -93,15 +114,16 @@ class ToolStep:
         self._tell_call()
         try:
             made = await self._made({KEY: intent.key} if self._takes_key else {})
-            result = self._progress.fitting(plain(made, self._what, MAX_RESULT_BYTES), self._what)
+            result = _kept_form(made, self._what)
+            self._progress.whole.fitting(_weighed(result), self._what)
         except (RetryableError, TerminalError) as error:
             raise await self._kept(error) from error.__cause__
         return await self._keep(result)
 
     async def _intend(self) -> Intent:
-        progress, turn = self._progress, self._progress.job.turn
+        progress, turn = self._progress, self._progress.whole.job.turn
         intent = Intent(
-            at_ms=progress.clock_ms(),
+            at_ms=progress.whole.clock_ms(),
             turn=turn.turn,
             attempt=turn.attempt,
             step=self._number,
@@ -110,14 +132,16 @@ class ToolStep:
             call=self._call,
             key=self._key(),
             steers=progress.heard_before(self._number),
+            run=progress.run,
         )
         await progress.intend(intent)
         return intent
 
     def _key(self) -> str:
         """The same in every attempt of this turn, another one for every other call: 32 hex digits."""
-        info, turn = self._progress.job.info, self._progress.job.turn
-        place = (info.tenant, info.session, turn.turn, turn.began_ms, self._number, self._name, self._digest)
+        job, run = self._progress.whole.job, self._progress.run
+        number = f"{run}/{self._number}" if run else self._number
+        place = (job.info.tenant, job.info.session, job.turn.turn, job.turn.began_ms, number, self._name, self._digest)
         return hashlib.sha256("\n".join(map(str, place)).encode()).hexdigest()[:32]
 
     async def _made(self, more: dict[str, str]) -> Any:
@@ -130,37 +154,52 @@ class ToolStep:
             text = f"tool {self._name!r} raised {type(error).__name__}: {error}"
             raise TerminalError(Code.TOOL_ERROR, text) from error
 
-    async def _keep(self, result: JsonValue) -> JsonValue:
+    async def _keep(self, made: JsonValue | ToolOutput) -> JsonValue | ToolOutput:
         """The call is answered, durably."""
-        await self._append(parts_of(result), result=result)
-        return result
+        await self._append(made)
+        return made
 
     async def _kept(self, error: RetryableError | TerminalError) -> Exception:
         """What the tool raised is durable as well: nobody calls it again to find out. The error, to be raised."""
         retryable = isinstance(error, RetryableError)
         after_s = error.after_s if isinstance(error, RetryableError) else None
         kept = StepError(code=error.code, text=str(error), retryable=retryable, after_s=after_s)
-        await self._append(parts_of(str(error)), error=kept)
+        await self._append(None, error=kept)
         return error
 
-    async def _append(
-        self, parts: tuple[Part, ...], *, result: JsonValue = None, error: StepError | None = None
-    ) -> None:
+    async def _append(self, made: JsonValue | ToolOutput, *, error: StepError | None = None) -> None:
         progress = self._progress
-        progress.answer.tool_answer(self._call, parts)
+        output = made if isinstance(made, ToolOutput) else None
         step = progress.entry(
-            self._number, _KIND, self._name, self._digest, result=result, call=self._call, error=error
+            self._number,
+            _KIND,
+            self._name,
+            self._digest,
+            result=output.data if output is not None else made,  # type: ignore[arg-type]
+            call=self._call,
+            error=error,
+            content=output.parts if output is not None else None,
+            is_error=output is not None and output.is_error,
         )
+        parts = result_parts(step)
+        progress.tool_answer(self._call, parts)
         await progress.append(step)
-        shown, cut = cut_parts(parts, progress.job.info.session)
-        progress.job.emitter.send(
-            ToolResult, call=self._call, name=self._name, content=shown, is_error=error is not None, truncated=cut
+        shown, cut = cut_parts(parts, progress.whole.job.info.session)
+        progress.emitter.send(
+            ToolResult,
+            call=self._call,
+            name=self._name,
+            content=shown,
+            is_error=step.is_error or error is not None,
+            truncated=cut,
         )
 
-    def _replay(self, held: Step) -> JsonValue:
+    def _replay(self, held: Step) -> JsonValue | ToolOutput:
         error = held.error
-        self._progress.answer.tool_answer(self._call, parts_of(held.result if error is None else error.text))
+        self._progress.tool_answer(self._call, result_parts(held))
         self._progress.replayed(self._number)
+        if held.content is not None:
+            return ToolOutput(held.content, held.is_error, held.result)
         if error is None:
             return held.result
         if error.retryable:
@@ -170,7 +209,23 @@ class ToolStep:
         raise TerminalError(error.code, error.text)
 
     def _tell_call(self) -> None:
-        self._progress.job.emitter.send(ToolCalled, call=self._call, name=self._name, arguments=self._given)
+        self._progress.emitter.send(ToolCalled, call=self._call, name=self._name, arguments=self._given)
+
+
+def _kept_form(made: Any, what: str) -> JsonValue | ToolOutput:
+    """What a tool returned, as it comes back from the journal. Raises TerminalError."""
+    if not isinstance(made, ToolOutput):
+        return plain(made, what, MAX_RESULT_BYTES)
+    data = plain(made.data, what, MAX_RESULT_BYTES)
+    plain(_PARTS.dump_python(made.parts, mode="json"), what, MAX_RESULT_BYTES)
+    return ToolOutput(tuple(made.parts), made.is_error, data)
+
+
+def _weighed(made: JsonValue | ToolOutput) -> JsonValue:
+    if not isinstance(made, ToolOutput):
+        return made
+    said: list[JsonValue] = [_PARTS.dump_python(made.parts, mode="json"), made.data]
+    return said
 
 
 def takes_key(function: Callable[..., Any]) -> bool:

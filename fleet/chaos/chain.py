@@ -154,9 +154,9 @@ class Chain:
             self._tries = max(self._tries - 1, 0)
 
     def _step(self, row: Row, body: Body) -> None:
-        step, steps = body["step"], self.fate(body["turn"]).steps
+        step, steps = (body.get("run", ""), body["step"]), self.fate(body["turn"]).steps
         if self._running(row, body) and step in steps:
-            self._found(Kind.STEP_TWICE, body["turn"], f"version {row.v}: step {step} once more")
+            self._found(Kind.STEP_TWICE, body["turn"], f"version {row.v}: step {step[1]} {step[0]} once more")
         steps.add(step)
         self._progress = True
 

@@ -35,7 +35,7 @@ class Fate:
         self.joined = False
         self.first = False
         self.gone = False
-        self.steps: set[int] = set()
+        self.steps: set[tuple[str, int]] = set()
         self.outcomes: list[Outcome] = []
 
     @property

@@ -46,9 +46,10 @@ def compare(frames: Sequence[FrameRecord], fate: Fate, *, whole: bool, found: Fo
 
 def _steps(frames: Sequence[FrameRecord], fate: Fate, found: Found) -> None:
     """A `step` frame says that a step is durable."""
-    told = {record.frame["step"] for record in frames if record.frame["type"] == "step" and "run" not in record.frame}
-    for step in sorted(told - fate.steps):
-        found(Kind.STEP_NOT_KEPT, f"step {step} was told to be durable, the journal does not hold it")
+    said = (record.frame for record in frames if record.frame["type"] == "step")
+    told = {(frame.get("run", ""), frame["step"]) for frame in said}
+    for run, step in sorted(told - fate.steps):
+        found(Kind.STEP_NOT_KEPT, f"step {step} {run} was told to be durable, the journal does not hold it")
 
 
 def _history(terminal: Frame, outcome: Outcome, found: Found) -> None:

@@ -26,8 +26,8 @@ def delta(
     return event_of(Delta(**ids(attempt, seq, turn), message=message, text=text, run=run))
 
 
-def reset(seq: int, text: str, *, attempt: int = 1, turn: str = "t") -> Event:
-    return event_of(Reset(**ids(attempt, seq, turn), reason="retry", step=-1, text=text))
+def reset(seq: int, text: str, *, attempt: int = 1, turn: str = "t", run: str | None = None) -> Event:
+    return event_of(Reset(**ids(attempt, seq, turn), reason="retry", step=-1, text=text, run=run))
 
 
 def completed(seq: int, text: str, *, attempt: int = 1, turn: str = "t") -> Event:

@@ -50,6 +50,12 @@ def test_what_a_sub_agent_says_is_no_part_of_the_answer() -> None:
     assert log.text_at(log.last) == "ab"
 
 
+def test_what_a_sub_agent_takes_back_is_none_of_the_answer() -> None:
+    log = log_of(started(), delta(1, "the"), delta(2, "x", run="r"), reset(3, "y", run="r"), delta(4, " answer"))
+
+    assert log.text_at(log.last) == "the answer"
+
+
 def test_a_log_that_began_in_the_middle_does_not_know_the_text_until_it_is_said() -> None:
     log = log_of(accepted(), delta(7, "b"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from journal.fold import REMEMBERED_TURNS, FoldError, fold
-from journal.folding import fold_rows, snapshot_of
+from journal.folding import fold_rows, snapshot_of, state_of
 from journal.port import Row
 from journal.state import EMPTY
 from schemas.entries import Release
@@ -49,6 +49,28 @@ def test_a_rollback_takes_the_question_back_too(session: Session) -> None:
     session.add(session.finish("cancelled", rollback=True))
 
     assert [item.role for item in session.state.history] == ["assistant"]
+
+
+def test_what_a_session_keeps_is_replaced_by_name_and_goes_with_its_life(session: Session) -> None:
+    for kept in ({"plan": [1], "note": {"$a.b": 1}}, {"plan": None, "more": 2}):
+        session.add(session.claim())
+        session.add(session.finish().model_copy(update={"kept": kept}))
+
+    assert session.state.kept == {"note": {"$a.b": 1}, "more": 2}
+    assert fold_rows(EMPTY, session.rows).kept == session.state.kept
+    assert state_of(snapshot_of(session.state), ()).kept == session.state.kept
+    session.add(session.close())
+    assert session.state.kept == {}
+
+
+def test_an_intent_is_over_with_the_step_of_its_own_branch(session: Session) -> None:
+    session.add(session.claim())
+    session.add(session.intent().model_copy(update={"run": "a"}))
+    session.add(session.step())
+    assert session.state.open is not None
+    assert [intent.run for intent in session.state.open.intents] == ["a"]
+    session.add(session.step().model_copy(update={"run": "a", "step": 0}))
+    assert session.state.open.intents == ()
 
 
 def test_tries_count_in_a_row_and_progress_starts_them_again(session: Session) -> None:

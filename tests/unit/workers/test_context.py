@@ -635,11 +635,15 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
     public = {name for name in dir(Context) if not name.startswith("_")}
     assert public == {
         "approval",
+        "branch",
         "compute",
         "deadline",
+        "delegate",
         "emit",
         "history",
         "info",
+        "keep",
+        "kept",
         "message",
         "model",
         "profile",
