@@ -19,7 +19,7 @@ from journal.state import steer_item, user_item
 from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.frames import StateChanged
-from schemas.history import HistoryItem
+from schemas.history import HistoryItem, ToolCall
 from schemas.profile import Profile
 from workers.agent import Decision, ModelAnswer, SessionInfo
 from workers.agent import user as as_user
@@ -30,6 +30,7 @@ from workers.models.port import ModelRequest, ToolSpec
 from workers.services import Services
 from workers.steps import Steps
 from workers.tool_step import ToolStep
+from workers.tools.tool import ToolOutput
 
 APPROVAL_S = 86_400.0
 _BRANCH = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -246,6 +247,17 @@ class Context:
         given = _object(name, arguments)
         step = ToolStep(self._progress, name, function, given, call=call, side_effects=False)
         return await step.around(lambda line: Context(line, self._services))
+
+    async def answer_call(self, call: ToolCall, output: ToolOutput) -> ToolOutput:
+        """Answer what a model asked for without calling a tool: an unknown one, or arguments that are no object. A
+        step that its user sees."""
+        step = ToolStep(
+            self._progress, call.name, lambda **_: output, call.arguments or {}, call=call.call, side_effects=False
+        )
+        step.arguments_text = call.arguments_text
+        answered = await self._progress.whole.do(step.run())
+        assert isinstance(answered, ToolOutput)
+        return answered
 
     async def approval(
         self,

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from schemas.codes import Code
 from schemas.entries import Step
 from schemas.errors import RetryableError, TerminalError
-from schemas.history import HistoryItem
+from schemas.history import HistoryItem, ToolCall
 from schemas.parts import TextPart
 from workers.agent import ModelAnswer
 from workers.answer import clean
@@ -99,7 +99,8 @@ class ModelStep:
 
     async def _keep(self, number: int, digest: str, done: ModelDone) -> ModelAnswer:
         progress = self._progress
-        text = progress.answer.close(done.calls) if self._show else "".join(self._texts)
+        calls = self._minted(number, done.calls)
+        text = progress.answer.close(calls) if self._show else "".join(self._texts)
         usage = (done.usage,) if done.usage is not None else ()
         result: dict[str, JsonValue] = {"finish": done.finish}
         if self._show:
@@ -108,11 +109,16 @@ class ModelStep:
             result["text"] = text
         if done.model:
             result["model"] = done.model
-        if done.calls:
-            result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in done.calls]
+        if calls:
+            result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in calls]
         progress.whole.fitting(result, "the model's answer")
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
-        return ModelAnswer(text, done.finish, done.calls, usage, done.model)
+        return ModelAnswer(text, done.finish, calls, usage, done.model)
+
+    def _minted(self, number: int, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+        """With ids of ours, unique in the session, which every provider takes: a provider's own may come again."""
+        place = (self._request.turn, self._progress.run, number)
+        return tuple(call.model_copy(update={"call": call_id(*place, n)}) for n, call in enumerate(calls))
 
     def _replay(self, held: Step) -> ModelAnswer:
         result: dict[str, Any] = held.result if isinstance(held.result, dict) else {}
@@ -127,12 +133,16 @@ class ModelStep:
 
 
 def request_digest(request: ModelRequest, *, show: bool) -> str:
-    """32 hex digits over what the agent asked for: not over settings, fallbacks, ids or moments, which change between
-    attempts."""
+    """32 hex digits over what the agent asked for: not over settings, fallbacks, ids, moments or the tools that are
+    there, which change between attempts."""
     said = [_said(item) for item in request.messages]
-    tools = [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools]
-    asked = [request.system, request.model, request.temperature, request.max_tokens, tools, show, said]
+    asked = [request.system, request.model, request.temperature, request.max_tokens, show, said]
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def call_id(*place: object) -> str:
+    """The id of a call that a model asked for: by turn, branch, step and place among the calls."""
+    return "c" + hashlib.sha256("\n".join(map(str, place)).encode()).hexdigest()[:20]
 
 
 def _said(item: HistoryItem) -> list[Any]:

@@ -43,6 +43,7 @@ class ToolStep:
         "_progress",
         "_side_effects",
         "_takes_key",
+        "arguments_text",
     )
 
     def __init__(
@@ -68,6 +69,7 @@ class ToolStep:
         self._digest = digest_of([given, call], what)
         self._number = -1
         self._call = call or ""
+        self.arguments_text: str | None = None  # of arguments that were no object
 
     async def run(self) -> JsonValue | ToolOutput:
         """What the tool returned, or what it raised: RetryableError, TerminalError. Raises TurnLost."""
@@ -209,7 +211,9 @@ class ToolStep:
         raise TerminalError(error.code, error.text)
 
     def _tell_call(self) -> None:
-        self._progress.emitter.send(ToolCalled, call=self._call, name=self._name, arguments=self._given)
+        text = self.arguments_text
+        given = {"arguments": self._given} if text is None else {"arguments_text": text}
+        self._progress.emitter.send(ToolCalled, call=self._call, name=self._name, **given)
 
 
 def _kept_form(made: Any, what: str) -> JsonValue | ToolOutput:

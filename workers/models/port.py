@@ -78,7 +78,8 @@ class ModelChunk:
 
 @dataclass(frozen=True, slots=True)
 class ModelDone:
-    """The end, once, as the last piece. `usage` None: the provider told none. `calls`: with the provider's call ids.
+    """The end, once, as the last piece. `usage` None: the provider told none. `calls`: with the provider's call ids,
+    which stay here.
 
     `model`: who answered, by the name that it was asked by.
     """

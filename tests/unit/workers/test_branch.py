@@ -18,8 +18,11 @@ from tests.support.stage import Stage, Told
 from workers.agent import AgentTurn
 from workers.context import Context
 from workers.job import TurnLost
+from workers.model_step import call_id
 from workers.models.port import ModelDone
 from workers.tools.tool import ToolOutput
+
+MINTED = [call_id("t1", "", 0, n) for n in range(3)]
 
 
 class Errands:
@@ -150,15 +153,15 @@ async def test_results_of_calls_made_in_branches_lie_behind_the_message_in_the_o
 
     assert [(item.id, item.role, item.call, item.text) for item in result.history] == [
         ("t1~1", "assistant", None, ""),
-        ("t1~2", "tool", "c0", "waited 3"),
-        ("t1~3", "tool", "c1", "waited 2"),
-        ("t1~4", "tool", "c2", "waited 1"),
+        ("t1~2", "tool", MINTED[0], "waited 3"),
+        ("t1~3", "tool", MINTED[1], "waited 2"),
+        ("t1~4", "tool", MINTED[2], "waited 1"),
         ("t1~5", "assistant", None, "done"),
     ]
     shown = [frame for frame in stage.frames if frame["type"].startswith("tool")]
     assert {frame.get("run") for frame in shown} == {None}
-    assert [frame["call"] for frame in shown if frame["type"] == "tool_result"] == ["c2", "c1", "c0"]
-    assert {frame.get("run") for frame in stage.frames if frame["type"] == "step"} == {None, "c0", "c1", "c2"}
+    assert [frame["call"] for frame in shown if frame["type"] == "tool_result"] == MINTED[::-1]
+    assert {frame.get("run") for frame in stage.frames if frame["type"] == "step"} == {None, *MINTED}
 
     again = Stage(agent, Told([]), attempt=2, steps=stage.link.steps)
     assert (await again.play()).history == result.history
@@ -239,8 +242,8 @@ async def test_a_turn_cut_short_keeps_the_results_of_calls_made_in_branches() ->
     async def agent(turn: AgentTurn, ctx: Context) -> str:
         if turn.attempt > 1:
             raise ValueError
-        await ctx.model()
-        await ctx.branch("c1", quiet=True).tool("add", lambda: "added", {}, call="c1")
+        (call,) = (await ctx.model()).calls
+        await ctx.branch(call.call, quiet=True).tool("add", lambda: "added", {}, call=call.call)
         return "done"
 
     stage = Stage(agent, Told(["Adding.", ModelDone(calls=calls)]))
@@ -250,5 +253,5 @@ async def test_a_turn_cut_short_keeps_the_results_of_calls_made_in_branches() ->
     assert (result.outcome, result.text) == ("failed", "Adding.")
     assert [(item.role, item.text, item.call) for item in result.history] == [
         ("assistant", "Adding.", None),
-        ("tool", "added", "c1"),
+        ("tool", "added", MINTED[0]),
     ]

@@ -19,8 +19,11 @@ from workers.agent import AgentTurn, user
 from workers.canonical import MAX_RESULT_BYTES
 from workers.context import Context
 from workers.job import TurnLost
+from workers.model_step import call_id
 from workers.models.port import ModelChunk, ModelDone, ModelRateLimited, ModelRefused, ModelUnavailable
 from workers.progress import Progress
+
+C1 = call_id("t1", "", 0, 0)  # what a worker calls the first call of the first model step
 
 
 async def _chat(turn: AgentTurn, ctx: Context) -> None:
@@ -288,7 +291,7 @@ async def test_the_finish_of_a_model_and_its_calls_come_to_the_agent() -> None:
 
     model = Told(["Looking", ModelDone("length", calls=(call,))])
     result = await Stage(agent, model).play()
-    assert (got[0].finish, got[0].calls, got[0].usage) == ("length", (call,), ())
+    assert (got[0].finish, got[0].calls, got[0].usage) == ("length", (call.model_copy(update={"call": C1}),), ())
     # nobody answered the call: it does not join the history
     assert [(item.text, item.calls) for item in result.history] == [("Looking", ())]
 
@@ -307,15 +310,15 @@ async def test_tool_calls_and_results_stay_paired() -> None:
     assert frames_of(stage) == [
         ("started",),
         ("step", 0, "model", "model"),
-        ("tool_call", "c1", "look", {"x": 1}),
+        ("tool_call", C1, "look", {"x": 1}),
         ("step", 1, "tool", "look"),
-        ("tool_result", "c1", "look", [{"type": "data", "data": {"saw": 1}}]),
+        ("tool_result", C1, "look", [{"type": "data", "data": {"saw": 1}}]),
         ("delta", "t1~3", "Done"),
         ("step", 2, "model", "model"),
     ]
     assert [(item.id, item.role, item.text, item.calls, item.call) for item in result.history] == [
-        ("t1~1", "assistant", "", (call,), None),
-        ("t1~2", "tool", "", (), "c1"),
+        ("t1~1", "assistant", "", (call.model_copy(update={"call": C1}),), None),
+        ("t1~2", "tool", "", (), C1),
         ("t1~3", "assistant", "Done", (), None),
     ]
 
@@ -328,7 +331,7 @@ async def test_a_cancel_between_a_call_and_its_result_leaves_no_orphan() -> None
 
     async def agent(turn: AgentTurn, ctx: Context) -> None:
         await ctx.model()
-        await ctx.tool("look", forever, {}, call="c1", side_effects=False)
+        await ctx.tool("look", forever, {}, call=C1, side_effects=False)
 
     stage = Stage(agent, Told(["Let me look.", ModelDone(calls=(call,))]))
     running = stage.start()
@@ -634,6 +637,7 @@ async def test_a_context_is_dead_after_its_turn() -> None:
 def test_a_context_hands_out_nothing_of_the_engine() -> None:
     public = {name for name in dir(Context) if not name.startswith("_")}
     assert public == {
+        "answer_call",
         "approval",
         "branch",
         "compute",

@@ -16,11 +16,13 @@ from tests.support.stage import Run, Stage, Told, settle
 from workers.agent import AgentTurn
 from workers.context import Context
 from workers.job import TurnLost
+from workers.model_step import call_id
 from workers.models.port import ModelDone
 from workers.tool_step import takes_key
 
+C1 = call_id("t1", "", 0, 0)
 ASKED = ToolCall(call="c1", name="pay", arguments={"cents": 5})
-UNKNOWN = "tool 'pay', call c1: whether it took effect is unknown; it was not called again"
+UNKNOWN = f"tool 'pay', call {C1}: whether it took effect is unknown; it was not called again"
 
 
 class Bank:
@@ -51,7 +53,7 @@ def paying(function: Callable[..., Any], **more: Any) -> Run:
 
     async def agent(turn: AgentTurn, ctx: Context) -> str:
         await ctx.model()
-        result = await ctx.tool("pay", function, {"cents": 5}, call="c1", **more)
+        result = await ctx.tool("pay", function, {"cents": 5}, call=C1, **more)
         await ctx.step("book", lambda: 1)
         return f"{ctx.text}{result}"
 
@@ -87,8 +89,8 @@ async def test_the_intent_is_durable_before_the_call_and_the_step_after_it() -> 
     assert [entry.k for entry in stage.link.entries] == ["step", "intent", "step", "step"]
     (intent,) = stage.link.intents
     step = stage.link.steps[1]
-    assert (intent.step, intent.name, intent.call, intent.digest) == (1, "pay", "c1", step.digest)
-    assert (step.call, step.result, step.error, len(intent.key)) == ("c1", "paid", None, 32)
+    assert (intent.step, intent.name, intent.call, intent.digest) == (1, "pay", C1, step.digest)
+    assert (step.call, step.result, step.error, len(intent.key)) == (C1, "paid", None, 32)
     assert result.text == "I pay. paid"
 
 
@@ -131,10 +133,10 @@ async def test_after_an_intent_without_a_step_the_outcome_is_unknown_and_nothing
     (step,) = again.link.steps
     assert (step.step, step.error) == (1, StepError(code=Code.OUTCOME_UNKNOWN, text=UNKNOWN))
     results = [frame for frame in again.frames if frame["type"] == "tool_result"]
-    assert [(frame["call"], frame["is_error"]) for frame in results] == [("c1", True)]
+    assert [(frame["call"], frame["is_error"]) for frame in results] == [(C1, True)]
     assert [(item.role, item.text, item.call) for item in result.history] == [
         ("assistant", "I pay. ", None),
-        ("tool", UNKNOWN, "c1"),
+        ("tool", UNKNOWN, C1),
     ]
 
 
@@ -252,8 +254,8 @@ async def test_a_cancelled_turn_says_that_the_outcome_of_its_call_is_unknown() -
     await settle()
     (result,) = stage.results
     assert [(item.role, item.text, item.calls, item.call, item.partial) for item in result.history] == [
-        ("assistant", "I pay. ", (ASKED,), None, True),
-        ("tool", UNKNOWN, (), "c1", True),
+        ("assistant", "I pay. ", (ASKED.model_copy(update={"call": C1}),), None, True),
+        ("tool", UNKNOWN, (), C1, True),
     ]
     assert result.text == "I pay. "
 
@@ -267,7 +269,7 @@ async def test_so_does_one_that_is_cancelled_before_its_next_attempt_came_that_f
     (result,) = again.results
     assert [(item.role, item.text, item.call) for item in result.history] == [
         ("assistant", "I pay. ", None),
-        ("tool", UNKNOWN, "c1"),
+        ("tool", UNKNOWN, C1),
     ]
     assert (result.text, again.link.entries) == ("I pay. ", [])
 
@@ -278,7 +280,7 @@ async def test_a_turn_that_ends_while_a_call_of_its_own_is_at_work_says_it_too()
 
     async def agent(turn: AgentTurn, ctx: Context) -> None:
         await ctx.model()
-        tasks.append(asyncio.ensure_future(ctx.tool("pay", bank.pay, {"cents": 5}, call="c1")))
+        tasks.append(asyncio.ensure_future(ctx.tool("pay", bank.pay, {"cents": 5}, call=C1)))
         while not bank.calls:
             await asyncio.sleep(0)
 

@@ -1,0 +1,179 @@
+"""One call that a model asked for: may it, must its user be asked, how long, how much. Knows no model and no loop.
+
+Whatever becomes of a call is told to the model as its result: only what ends the turn itself is raised. Order of
+effects: (1) its user may use the tool, (2) its user allowed the call, (3) the call is durable as one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from pydantic import JsonValue, TypeAdapter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
+from schemas.history import ToolCall
+from schemas.parts import Part, TextPart
+from workers.agent import SessionInfo
+from workers.builder import describe
+from workers.context import Context
+from workers.tools.tool import KEY, BadArguments, Tool, ToolOutput
+
+_log = logging.getLogger("fleet.worker")
+_TRIES = 3  # of a tool that may be called again
+_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
+
+
+class Toolbox:
+    """The tools of one turn, by name: those that its user may use and that the turn allows (`only`, None: all). Of two
+    with one name the first counts; the other is logged."""
+
+    def __init__(self, tools: Sequence[Tool], info: SessionInfo, *, only: Sequence[str] | None = None) -> None:
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            if not tool.policy.admits(info) or (only is not None and tool.name not in only):
+                continue
+            if tool.name in self._tools:
+                _log.warning("two tools are called %r: the later one is left out", tool.name)
+                continue
+            self._tools[tool.name] = tool
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def get(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    @property
+    def names(self) -> str:
+        """For the model."""
+        return ", ".join(sorted(self._tools)) or "none"
+
+
+async def call_tool(ctx: Context, toolbox: Toolbox, call: ToolCall) -> ToolOutput:
+    """Carry out `call` in a branch of its own, so that calls run side by side. Raises what ends the turn."""
+    line = ctx.branch(call.call, quiet=True)
+    tool = toolbox.get(call.name)
+    if tool is None:
+        return await line.answer_call(call, _no(f"there is no tool {call.name[:64]!r}; there are: {toolbox.names}"))
+    if call.arguments is None:
+        return await line.answer_call(call, _no(f"the arguments of {tool.name} are no JSON object: give one"))
+    return await carry_out(line, tool, call, call.arguments)
+
+
+async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, JsonValue]) -> ToolOutput:
+    """Ask whoever must be asked, then call `tool`."""
+    note = ""
+    if tool.policy.approval:
+        decision = await line.approval(
+            f"Allow {tool.name}?",
+            name=tool.name,
+            arguments=given,
+            call=call.call,
+            expires_s=tool.policy.approval_s,
+        )
+        if not decision.allowed:
+            return await line.answer_call(call, _no(_denied(tool.name, decision.by, decision.note)))
+        if decision.arguments is not None and decision.arguments != given:
+            given, note = decision.arguments, f"(called with {_json(decision.arguments)} by decision of {decision.by})"
+    if _keyed(tool) and KEY in given:
+        return await line.answer_call(call, _no(f"{KEY} is not yours to give: leave it out"))
+    try:
+        made = await line.tool(
+            tool.name,
+            _function(tool, note),
+            given,
+            call=call.call,
+            side_effects=not tool.policy.read_only,
+        )
+    except OutcomeUnknown as unknown:
+        return _no(str(unknown))
+    assert isinstance(made, ToolOutput)
+    return made
+
+
+def _function(tool: Tool, note: str) -> Any:
+    """What the step calls: never raises, answers within the policy's limits."""
+    if _keyed(tool):
+
+        async def keyed(*, idempotency_key: str, **given: JsonValue) -> ToolOutput:
+            return _noted(await _answer(tool, given, idempotency_key), note)
+
+        return keyed
+
+    async def plain(**given: JsonValue) -> ToolOutput:
+        return _noted(await _answer(tool, given, None), note)
+
+    return plain
+
+
+def _keyed(tool: Tool) -> bool:
+    return tool.policy.idempotent and not tool.policy.read_only
+
+
+async def _answer(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -> ToolOutput:
+    policy = tool.policy
+    again = policy.read_only or policy.idempotent
+    try:
+        async with asyncio.timeout(policy.timeout_s):
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(RetryableError),
+                stop=stop_after_attempt(_TRIES if again else 1),
+                wait=wait_random_exponential(multiplier=0.2, max=2.0),
+                reraise=True,
+            ):
+                with attempt:
+                    made = await tool.call(given, idempotency_key=key)
+    except TimeoutError:
+        unknown = "" if again else "; whether it took effect is unknown, do not just call it again"
+        return _no(f"{tool.name} did not answer within {policy.timeout_s:g} s{unknown}")
+    except BadArguments as error:
+        return _no(f"{tool.name} does not take these arguments: {error}")
+    except (RetryableError, TerminalError) as error:
+        return _no(f"{tool.name} failed: {error}")
+    except Exception as error:  # noqa: BLE001 (a tool is not ours: what it raises is told to the model, and logged)
+        _log.warning("tool %s raised", tool.name, exc_info=error)
+        return _no(f"{tool.name} failed: {describe(error)}")
+    return _bounded(made, tool)
+
+
+def _bounded(made: ToolOutput, tool: Tool) -> ToolOutput:
+    """A text that is too long is cut and says so; anything else that is too large is an error."""
+    most = tool.policy.max_result_bytes
+    bytes_ = len(_PARTS.dump_json(made.parts))
+    if bytes_ <= most:
+        return made if len(_json(made.data)) <= most else made._replace(data=None)
+    if all(isinstance(part, TextPart) for part in made.parts):
+        text = "".join(part.text for part in made.parts if isinstance(part, TextPart))
+        return ToolOutput.said(f"{_cut(text, most)}\n[cut: the first {most} of {bytes_} bytes]", is_error=made.is_error)
+    return _no(f"the result of {tool.name} has {bytes_} bytes, at most {most} are taken: ask for less")
+
+
+def _cut(text: str, most: int) -> str:
+    return text.encode()[:most].decode(errors="ignore")
+
+
+def _noted(made: ToolOutput, note: str) -> ToolOutput:
+    return made._replace(parts=(TextPart(text=note + "\n"), *made.parts)) if note else made
+
+
+def _denied(name: str, by: str, note: str | None) -> str:
+    who = "nobody allowed it in time" if by == "deadline" else f"{by} denied it"
+    return (
+        f"{name} was not called: {who}{f' ({note})' if note else ''}; do not ask for it again unless the user says so"
+    )
+
+
+def _no(text: str) -> ToolOutput:
+    return ToolOutput.said(text, is_error=True)
+
+
+def _json(value: JsonValue) -> str:
+    return orjson.dumps(value).decode()
