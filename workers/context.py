@@ -41,6 +41,7 @@ class ModelParams(TypedDict, total=False):
     """What a model call may say beside its messages; what is left out is the model's own.
 
     `model` and `fallbacks` (whom to ask, in order, when that one is given up): left out, as the agent's spec says.
+    `volatile`: messages that go last and may differ in a later attempt (what the clock says, a limit that is near).
     """
 
     system: str
@@ -48,6 +49,7 @@ class ModelParams(TypedDict, total=False):
     temperature: float | None
     max_tokens: int | None
     tools: tuple[ToolSpec, ...]
+    volatile: tuple[HistoryItem, ...]
     fallbacks: tuple[str, ...]
 
 
@@ -106,6 +108,12 @@ class Context:
     def remaining_s(self) -> float:
         """Seconds until then, never below 0."""
         return max(self.deadline - self._progress.whole.clock_ms(), 0) / 1000
+
+    @property
+    def replaying(self) -> bool:
+        """The next step of this line was begun in an earlier attempt: decide nothing by the clock, or by anything else
+        that may have changed since."""
+        return self._progress.replaying
 
     @property
     def text(self) -> str:

@@ -73,8 +73,11 @@ class ModelStep:
             whole.model_us += (time.perf_counter_ns() - began_ns) // 1000
 
     def _addressed(self) -> ModelRequest:
-        """Where the call names no model, those of the registration; its digest does not cover them."""
+        """With what its digest does not cover: where the call names no model, those of the registration; messages that
+        may differ between attempts."""
         job, request = self._progress.whole.job, self._request
+        if request.volatile:
+            request = replace(request, messages=(*request.messages, *request.volatile), volatile=())
         model, fallbacks = request.model or job.model, request.fallbacks or job.fallbacks
         if (model, fallbacks) == (request.model, request.fallbacks):
             return request

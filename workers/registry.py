@@ -11,6 +11,7 @@ from schemas.errors import Refusal
 from workers.agent import AgentSpec, RegistrationError
 from workers.agents.chat import spec as chat
 from workers.agents.echo import spec as echo
+from workers.agents.one.agent import spec as one
 
 GROUP = "turnfleet.agents"
 
@@ -75,7 +76,7 @@ class Registry:
 
 def builtin_specs() -> list[AgentSpec]:
     """The agents that come with the platform."""
-    return [echo(), chat()]
+    return [echo(), chat(), one()]
 
 
 def specs_of(found: object, place: str) -> list[AgentSpec]:

@@ -93,6 +93,11 @@ class Steps:
             self._compare(asked, kind, name, digest)
         return step, held
 
+    @property
+    def replaying(self) -> bool:
+        """The step that begins next was begun in an earlier attempt."""
+        return self._next in self._held or self._next in self._intents or self._next in self._asked
+
     def hear(self) -> tuple[ControlNote, ...]:
         """What the user said and the agent has not heard; where the next step is held, what it had heard before that.
         The next step makes it known that it was heard."""

@@ -51,7 +51,8 @@ class ToolSpec:
 class ModelRequest:
     """One call: what was said, in order, and for whom.
 
-    `model`, `timeouts` None: the adapter's own. `system` goes before the messages.
+    `model`, `timeouts` None: the adapter's own. `system` goes before the messages. `volatile` is among
+    the messages when an adapter gets the request.
     `fallbacks`: models to ask in order when this one is given up; they are the caller's affair, an adapter's never.
     `session` and `turn` go along as headers `x-fleet-session` and `x-fleet-turn`, never as a user of the provider.
     """
@@ -64,6 +65,7 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     tools: tuple[ToolSpec, ...] = ()
+    volatile: tuple[HistoryItem, ...] = ()
     fallbacks: tuple[str, ...] = ()
     timeouts: Timeouts | None = None
 

@@ -652,6 +652,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "model",
         "profile",
         "remaining_s",
+        "replaying",
         "state",
         "steers",
         "step",
