@@ -12,6 +12,8 @@ from workers.agent import AgentSpec, RegistrationError
 from workers.agents.chat import spec as chat
 from workers.agents.echo import spec as echo
 from workers.agents.one.agent import spec as one
+from workers.agents.team.agent import spec as team
+from workers.agents.workflow.agent import spec as workflow
 
 GROUP = "turnfleet.agents"
 
@@ -76,7 +78,7 @@ class Registry:
 
 def builtin_specs() -> list[AgentSpec]:
     """The agents that come with the platform."""
-    return [echo(), chat(), one()]
+    return [echo(), chat(), workflow(), team(), one()]
 
 
 def specs_of(found: object, place: str) -> list[AgentSpec]:

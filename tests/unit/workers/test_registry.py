@@ -41,13 +41,13 @@ def load(*places: str, default: str = "chat", found: tuple[EntryPoint, ...] = ()
 
 def test_the_built_in_agents_are_there_without_any_setting() -> None:
     registry = load()
-    assert [item.name for item in registry] == ["echo", "chat"]
+    assert [item.name for item in registry] == ["echo", "chat", "workflow", "team", "one"]
     assert registry.get(None).name == "chat"
     assert registry.get("echo").name == "echo"
     assert "echo" in registry
     assert "nobody" not in registry
     assert registry.place("echo") == "turnfleet"
-    assert len(registry) == 2
+    assert len(registry) == 5
 
 
 @pytest.mark.parametrize("shape", ["one", "list", "dict", "registry", "function", "generator", "nested"])

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from schemas.codec import first_error
 from schemas.history import ToolCall
 from workers.agent import user as as_user
-from workers.agents.one.loop import Bounds, Loop, Ran, because, side_by_side
+from workers.agents.one.loop import Bounds, Loop, Ran, because
 from workers.agents.one.plan import Plan, WritePlan
 from workers.agents.one.workspace import TOOLS, FileError, Workspace
+from workers.agents.side_by_side import side_by_side
 from workers.context import Context
 from workers.models.port import ToolSpec
 from workers.tools.calling import Toolbox, call_tool
@@ -43,6 +44,8 @@ class Task(BaseModel):
 class Hands:
     """`depth`: how many more levels of helpers there may be; `tasks`: how many of them this run may start; `bounds`: of
     each; `show`: whether plan and files are the session's own."""
+
+    over = False
 
     def __init__(  # noqa: PLR0913 (each is one choice of the agent's)
         self,

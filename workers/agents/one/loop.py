@@ -6,11 +6,10 @@ step that no earlier attempt began.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import orjson
 
@@ -25,7 +24,6 @@ from workers.context import Context
 from workers.models.port import ToolSpec
 from workers.tools.tool import ToolOutput
 
-T = TypeVar("T")
 Why = Literal["", "steps", "tokens", "time", "budget", "repeats", "empty"]
 _WHY: dict[Why, str] = {
     "steps": "the limit of {steps} model calls for one turn",
@@ -59,7 +57,10 @@ class Bounds:
 
 
 class Acts(Protocol):
-    """What a loop acts with: tools and whatever else its owner offers."""
+    """What a loop acts with: tools and whatever else its owner offers. `over`: what was done last ends the run."""
+
+    @property
+    def over(self) -> bool: ...
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """What the model is told, in an order that does not change."""
@@ -112,6 +113,8 @@ class Loop:
                 return Ran(answer.text, "limit", why, said)
             if answer.calls:
                 said += await self._carry_out(answer.calls)
+                if self._acts.over:
+                    return Ran("", "stop", "", said)
             elif answer.text or answer.finish == "content_filter":
                 return Ran(answer.text, answer.finish, "", said)
             elif self._empty:
@@ -177,15 +180,6 @@ def result_item(call: ToolCall, output: ToolOutput) -> HistoryItem:
     """A result as the model reads it."""
     parts = output.parts or (TextPart(text="[nothing]"),)
     return HistoryItem(id="", turn="", role="tool", parts=parts, at_ms=0, call=call.call)
-
-
-async def side_by_side(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All of them at once; every one is over when this returns. Raises the first error in their order."""
-    done = await asyncio.gather(*works, return_exceptions=True)
-    for one in done:
-        if isinstance(one, BaseException):
-            raise one
-    return done  # type: ignore[return-value]
 
 
 def _as_item(answer: ModelAnswer) -> HistoryItem:
