@@ -32,6 +32,7 @@ app.add_typer(letters_app, name="dead-letters")
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory; default: FLEET_DATA, .turnfleet")]
 User = Annotated[str, typer.Option("--user", help="Who says it.")]
+Sessions = Annotated[bool, typer.Option("--sessions", help="Asks the database how many sessions run each version.")]
 Session = Annotated[str, typer.Argument(help="A session id.")]
 LetterIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as `list` prints them.")]
 Every = Annotated[bool, typer.Option("--all", help="Every letter that is not done and that the filters leave.")]
@@ -267,11 +268,11 @@ def drain(
 
 
 @app.command()
-def agents(as_json: Json = False) -> None:
-    """Lists the agents that workers started here would have."""
+def agents(as_json: Json = False, sessions: Sessions = False, data: Data = None) -> None:
+    """Lists the agents that workers started here would have; with --sessions, how many sessions run each version."""
     from fleet.agents import agents as run
 
-    raise SystemExit(run(as_json=as_json))
+    raise SystemExit(run(data, sessions=sessions, as_json=as_json))
 
 
 def bad_setting(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -137,6 +138,11 @@ class MemoryDirectory:
         await self.gate(Call("directory.closed_before", "before", (moment_ms, limit)))
         closed = [(it.closed_ms, it) for it in self._sessions.values() if it.closed_ms is not None]
         return [item for at_ms, item in sorted(closed, key=lambda pair: pair[0]) if at_ms < moment_ms][:limit]
+
+    async def versions(self) -> dict[tuple[str, str], int]:
+        await self.gate(Call("directory.versions", "before", ()))
+        living = (item for item in self._sessions.values() if item.closed_ms is None)
+        return dict(Counter((item.agent, item.agent_version) for item in living))
 
     async def remove(self, s: str) -> None:
         await self.gate(Call("directory.remove", "before", (s,)))

@@ -79,6 +79,12 @@ class MongoDirectory:
         with Answered("closed sessions"):
             return await self._page({"closed_ms": {"$lt": moment_ms}}, [("closed_ms", ASCENDING)], limit)
 
+    async def versions(self) -> dict[tuple[str, str], int]:
+        grouped = {"_id": {"agent": "$agent", "version": "$agent_version"}, "sessions": {"$sum": 1}}
+        with Answered("count sessions"):
+            found = await (await self._sessions.aggregate([{"$match": _LIVING}, {"$group": grouped}])).to_list()
+        return {(one["_id"]["agent"], one["_id"]["version"]): one["sessions"] for one in found}
+
     async def remove(self, s: str) -> None:
         with Answered("remove a session"):
             await self._sessions.delete_one({"_id": s})

@@ -164,6 +164,9 @@ class Directory(Protocol):
     async def closed_before(self, moment_ms: int, limit: int) -> list[Listed]:
         """Closed sessions whose `closed_ms` lies before `moment_ms`, oldest first."""
 
+    async def versions(self) -> dict[tuple[str, str], int]:
+        """How many living sessions each agent has at each version: (agent, version) → sessions."""
+
     async def remove(self, s: str) -> None: ...
 
 

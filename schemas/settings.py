@@ -181,10 +181,15 @@ class WorkerSettings(_Settings):
         (), description="Registries `package.module:registry`, comma separated, beside the built-in agents"
     )
     agent: str = Field("chat", description="The default agent")
+    agent_rollout: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Which version new sessions get where several are registered: `agent@version=25%` or "
+        "`agent@version=tenant1|tenant2`, comma separated; the others get the last one that is not named",
+    )
     log_format: Literal["json", "text"] = Field("json", description="Log lines for programs or for people")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 
-    @field_validator("agents", mode="before")
+    @field_validator("agents", "agent_rollout", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -88,7 +88,7 @@ async def run() -> int:
     configure(settings.log_format, settings.log_level)
     for sentence in unknown_variables(os.environ):
         _log.warning(sentence)
-    registry = Registry.load(settings.agents, settings.agent)
+    registry = Registry.load(settings.agents, settings.agent, rollout=settings.agent_rollout)
     kafka, sessions = KafkaSettings(), SessionSettings()
     loop = asyncio.get_running_loop()
     contain(loop)

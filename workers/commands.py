@@ -159,7 +159,7 @@ class Commands(Suspended):
             at_ms=now_ms,
             user=control.user,
             agent=terms.agent,
-            agent_version=terms.version,
+            agent_version=self._rules.version_for(terms, self.key),
             if_busy=control.if_busy or "enqueue",
             op=control.op,
         )

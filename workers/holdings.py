@@ -42,12 +42,18 @@ class Terms(NamedTuple):
 
 class Rules(NamedTuple):
     """What holds for every session of a worker. `terms` raises Refusal (`agent_unknown`). `quarantine_ms`: the longest
-    that a session waits for its poisonous turn to be dealt with."""
+    that a session waits for its poisonous turn to be dealt with; `version`: of the agent that a new session (its key)
+    gets, None: as the terms say."""
 
     worker: str
     tries: int
     terms: Callable[[str | None], Terms]
     quarantine_ms: int = 86_400_000
+    version: Callable[[str, str], str] | None = None
+
+    def version_for(self, terms: Terms, key: str) -> str:
+        """The version that a session is opened with."""
+        return self.version(terms.agent, key) if self.version is not None else terms.version
 
 
 class Holdings:

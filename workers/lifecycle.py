@@ -186,7 +186,7 @@ class Lifecycle(Commands):
                 at_ms=now_ms,
                 user=turn.user,
                 agent=terms.agent,
-                agent_version=terms.version,
+                agent_version=self._rules.version_for(terms, self.key),
                 if_busy=turn.if_busy or "enqueue",
             )
         return Claim.trusted(

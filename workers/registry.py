@@ -14,24 +14,33 @@ from workers.agents.echo import spec as echo
 from workers.agents.one.agent import spec as one
 from workers.agents.team.agent import spec as team
 from workers.agents.workflow.agent import spec as workflow
+from workers.rollout import Rollout
 
 GROUP = "turnfleet.agents"
 
 
 class Registry:
-    """Specs by name, and where each came from. Raises RegistrationError with a sentence for whoever starts us."""
+    """Specs by name and version, and where each came from. Versions of one name come from one place; the last one is
+    the newest. Raises RegistrationError with a sentence for whoever starts us."""
 
     def __init__(self, specs: Iterable[AgentSpec] = (), *, default: str | None = None) -> None:
         self.default = default
-        self._specs: dict[str, AgentSpec] = {}
+        self.rollout = Rollout()
+        self._specs: dict[str, dict[str, AgentSpec]] = {}
         self._places: dict[str, str] = {}
         self.add(specs, "the code")
 
     @classmethod
     def load(
-        cls, places: Sequence[str], default: str, *, found: Callable[[], Iterable[EntryPoint]] | None = None
+        cls,
+        places: Sequence[str],
+        default: str,
+        *,
+        rollout: Sequence[str] = (),
+        found: Callable[[], Iterable[EntryPoint]] | None = None,
     ) -> Registry:
-        """The built-in agents, those of `places` (`package.module:registry`) and of the installed entry points."""
+        """The built-in agents, those of `places` (`package.module:registry`) and of the installed entry points.
+        `rollout`: as the setting says it."""
         registry = cls(default=default)
         registry.add(builtin_specs(), "turnfleet")
         for place in places:
@@ -40,37 +49,64 @@ class Registry:
             registry.add(specs_of(_loaded(point), point.value), f"entry point {point.name} = {point.value}")
         if default not in registry._specs:
             raise RegistrationError(f"FLEET_AGENT: no agent {default!r} is registered; there are: {registry._names()}")
+        registry.rollout = Rollout.of(rollout, {name: list(all_) for name, all_ in registry._specs.items()})
         return registry
 
     def __contains__(self, name: str) -> bool:
         return name in self._specs
 
     def __iter__(self) -> Iterator[AgentSpec]:
-        return iter(self._specs.values())
+        return (spec for versions in self._specs.values() for spec in versions.values())
 
     def __len__(self) -> int:
-        return len(self._specs)
+        return sum(map(len, self._specs.values()))
 
     def place(self, name: str) -> str:
         """Where an agent was registered, for people."""
         return self._places[name]
 
-    def get(self, name: str | None) -> AgentSpec:
-        """The agent of that name; None: the default one. Raises Refusal(agent_unknown)."""
+    def get(self, name: str | None, version: str | None = None) -> AgentSpec:
+        """The agent of that name; None: the default one. `version` None, or not registered any more: the settled one.
+        Raises Refusal(agent_unknown)."""
+        versions = self._versions(name)
+        spec = versions.get(version) if version is not None else None
+        if spec is not None:
+            return spec
+        if len(versions) == 1:
+            return next(iter(versions.values()))
+        known = list(versions)
+        return versions[self.rollout.settled(versions[known[-1]].name, known)]
+
+    def version(self, name: str | None, tenant: str, session: str) -> str:
+        """The version that a new session gets. Raises Refusal(agent_unknown)."""
+        versions = list(self._versions(name))
+        named = name if name is not None else self.default
+        assert named is not None
+        return self.rollout.pick(named, versions, tenant, session)
+
+    def new_sessions(self, spec: AgentSpec) -> str:
+        """For people: which new sessions get this version; empty: none."""
+        versions = list(self._versions(spec.name))
+        told = self.rollout.told(spec.name, spec.version)
+        if told or spec.version != self.rollout.settled(spec.name, versions):
+            return told
+        return "all" if len(versions) == 1 else "all others"
+
+    def _versions(self, name: str | None) -> dict[str, AgentSpec]:
         wanted = name if name is not None else self.default
-        spec = self._specs.get(wanted) if wanted is not None else None
-        if spec is None:
+        versions = self._specs.get(wanted) if wanted is not None else None
+        if versions is None:
             raise Refusal(Code.AGENT_UNKNOWN, f"no agent {wanted!r} is registered; there are: {self._names()}")
-        return spec
+        return versions
 
     def add(self, specs: Iterable[AgentSpec], place: str) -> None:
-        """Register; a name may be taken once."""
+        """Register; a name may be taken by one place, and there once a version."""
         for spec in specs:
-            if spec.name in self._specs:
-                first = self._places[spec.name]
+            versions = self._specs.setdefault(spec.name, {})
+            first = self._places.setdefault(spec.name, place)
+            if spec.version in versions or first != place:
                 raise RegistrationError(f"agent {spec.name!r} of {place} is registered already by {first}; rename one")
-            self._specs[spec.name] = spec
-            self._places[spec.name] = place
+            versions[spec.version] = spec
 
     def _names(self) -> str:
         return ", ".join(sorted(self._specs)) or "none"

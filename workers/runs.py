@@ -137,7 +137,7 @@ class Runs(Questions):
     async def _build(self, state: State) -> None:
         assert state.opened is not None
         try:
-            spec = self._system.registry.get(state.opened.agent)
+            spec = self._system.registry.get(state.opened.agent, state.opened.agent_version)
             self._agent = await self._system.builder.build(spec, self._info(state))
             self._spec = spec
         except Refusal as refusal:
@@ -166,9 +166,16 @@ class Runs(Questions):
         if known is None or known[0] is not state.opened:
             tenant, session = split_key(self.key)
             opened = state.opened
-            info = SessionInfo(tenant, session, opened.user, opened.agent, opened.agent_version)
+            info = SessionInfo(tenant, session, opened.user, opened.agent, self._version(opened))
             known = self._known_info = (opened, info)
         return known[1]
+
+    def _version(self, opened: Open) -> str:
+        """The session's own; where it is not registered any more, the one that runs instead."""
+        try:
+            return self._system.registry.get(opened.agent, opened.agent_version).version
+        except Refusal:
+            return opened.agent_version
 
     def _execute(self, state: State, agent: Agent) -> None:
         assert state.open is not None

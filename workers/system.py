@@ -106,7 +106,7 @@ class ActorSystem:
             settings.worker_pool_bytes, settings.worker_pool_idle_s, clock_s=parts.clock_s
         )
         self.rules = Rules(
-            worker, settings.worker_tries, self._terms, quarantine_ms=sessions.session_quarantine_s * 1_000
+            worker, settings.worker_tries, self._terms, sessions.session_quarantine_s * 1_000, self._version
         )
         self.partitions: dict[int, Partition] = {}
         self.waiting = 0
@@ -157,6 +157,9 @@ class ActorSystem:
                 spec.name, spec.version, idle_ms, spec.on_expired == "fresh", spec.on_poison == "wait"
             )
         return terms
+
+    def _version(self, agent: str, key: str) -> str:
+        return self.registry.version(agent, *split_key(key))
 
     # ---- partitions
 

@@ -159,6 +159,13 @@ async def test_sessions_are_listed_latest_first_page_by_page(store: Store) -> No
         await store.directory.of_user("t", "u", limit=3, after="no token")
 
 
+async def test_living_sessions_are_counted_by_agent_and_version(store: Store) -> None:
+    newer = [replace(listed(n), agent_version="2") for n in (11, 12)]
+    await store.directory.put([listed(1), *newer, replace(listed(13), agent="chat"), listed(14, closed_ms=5)])
+
+    assert await store.directory.versions() == {("echo", "1"): 1, ("echo", "2"): 2, ("chat", "1"): 1}
+
+
 async def test_a_lower_version_never_replaces_a_higher_one(store: Store) -> None:
     await store.directory.put([listed(1, version=5), listed(2, version=5)])
     await store.directory.put([listed(1, version=4, last_ms=77), listed(2, version=6, last_ms=78), listed(3)])
