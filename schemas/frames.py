@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from orjson import Fragment
-from pydantic import Field, JsonValue, TypeAdapter
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import to_json
 
 from schemas.base import Frozen
@@ -101,6 +101,8 @@ class StateChanged(_Frame):
 
 class ApprovalRequested(_Frame):
     """`schema` on the wire: what an answer must look like."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     type: Literal["approval_requested"] = "approval_requested"
     call: str

@@ -211,7 +211,7 @@ class Lifecycle(Commands):
         turn = state.open
         assert turn is not None
         tries = 1 if turn.progress else turn.tries + 1
-        deadline_ms = _deadline_of(turn, now_ms)
+        deadline_ms = deadline_of(turn, now_ms)
         over = now_ms >= deadline_ms or tries > self._rules.tries
         if not over and not self._has_slot(out):
             return False
@@ -330,7 +330,7 @@ class Lifecycle(Commands):
             self._give_slot_back(out)
 
 
-def _deadline_of(turn: OpenTurn, now_ms: int) -> int:
+def deadline_of(turn: OpenTurn, now_ms: int) -> int:
     """While a turn is suspended its deadline stands still."""
     suspended = turn.suspended
     return turn.deadline_ms if suspended is None else turn.deadline_ms - suspended.at_ms + now_ms

@@ -44,7 +44,7 @@ class Registry:
         registry = cls(default=default)
         registry.add(builtin_specs(), "turnfleet")
         for place in places:
-            registry.add(specs_of(_import(place), place), place)
+            registry.add(specs_of(imported(place), place), place)
         for point in (found or _installed)():
             registry.add(specs_of(_loaded(point), point.value), f"entry point {point.name} = {point.value}")
         if default not in registry._specs:
@@ -147,7 +147,8 @@ def _call(function: Callable[[], object], place: str) -> object:
         raise RegistrationError(f"{place} raised {type(error).__name__}: {error}") from error
 
 
-def _import(place: str) -> object:
+def imported(place: str) -> object:
+    """What lies at `package.module:name`. Raises RegistrationError."""
     module, colon, name = place.partition(":")
     if not (module and colon and name):
         raise RegistrationError(f"FLEET_AGENTS: {place!r} is no `package.module:registry`")

@@ -7,8 +7,8 @@ import itertools
 import json
 
 from broker.partition import partition_of
+from fleet.testing.virtual_loop import run
 from tests.support.memory_fleet import MemoryFleet
-from tests.support.virtual_loop import run
 from workers.agent import AgentTurn, agent
 from workers.context import Context
 from workers.partition import TURNS

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from fleet.testing.virtual_loop import run
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
 from schemas.settings import ModelSettings
-from tests.support.virtual_loop import run
 from workers.models.port import ModelRateLimited, ModelRequest, ModelUnavailable
 from workers.models.retry import ModelCaller
 from workers.models.scripted import Script, ScriptedModel

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fleet.testing.virtual_loop import run
 from schemas.codes import Code
-from tests.support.virtual_loop import run
 from workers.models.breaker import Breaker, BreakerOpen, BreakerRules, Standing
 from workers.models.breakers import Breakers
 from workers.models.port import ModelRateLimited, ModelUnavailable
