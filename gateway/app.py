@@ -10,6 +10,7 @@ from gateway.gateway import Gateway
 from gateway.health_http import health_routes
 from gateway.identity import DEVELOPMENT
 from gateway.page import page_routes
+from gateway.profile_http import profile_routes
 from gateway.sessions_http import session_routes
 from gateway.socket import serve_socket
 from gateway.turns_http import turn_routes
@@ -20,7 +21,8 @@ def make_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Turnfleet", version="1", description=DEVELOPMENT, docs_url=None, redoc_url=None)
     problems.install(app, gateway.metrics)
     for routes in (
-        page_routes(), session_routes(gateway), turn_routes(gateway), event_routes(gateway), health_routes(gateway),
+        page_routes(), session_routes(gateway), turn_routes(gateway), event_routes(gateway), profile_routes(gateway),
+        health_routes(gateway),
     ):  # fmt: skip
         app.include_router(routes)
 

@@ -13,7 +13,14 @@ from itertools import chain, islice
 
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
-from journal.memory_parts import MemoryDirectory, MemoryLetterMarks, MemorySnapshots, MemorySurvey, MemoryTimers
+from journal.memory_parts import (
+    MemoryDirectory,
+    MemoryLetterMarks,
+    MemoryProfiles,
+    MemorySnapshots,
+    MemorySurvey,
+    MemoryTimers,
+)
 from journal.memory_payloads import MemoryPayloads
 from journal.port import (
     Directory,
@@ -21,6 +28,7 @@ from journal.port import (
     Journal,
     LetterMarks,
     Payloads,
+    Profiles,
     Row,
     Snapshots,
     StoreUnavailable,
@@ -141,6 +149,7 @@ class MemoryStore:
         self.directory: Directory = MemoryDirectory(gate)
         self.timers: Timers = MemoryTimers(gate)
         self.letters: LetterMarks = MemoryLetterMarks(gate)
+        self.profiles: Profiles = MemoryProfiles(gate)
         self.survey: Survey = self.survey_of(self.log)
 
     def survey_of(self, journal: MemoryJournal) -> MemorySurvey:

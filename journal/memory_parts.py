@@ -1,4 +1,4 @@
-"""Snapshots, directory, timers and marks on dead letters in memory: what the twin has beside its journal."""
+"""Snapshots, directory, timers, profiles and marks on dead letters in memory: what the twin has beside its journal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from journal.gate import Call, Gate, open_gate
 from journal.paging import token_of, where_of
 from journal.port import LetterMark, Listed, Row, Saving, Timer
+from schemas.profile import Profile
 from schemas.snapshot import Chunk, Snapshot
 
 SURVEY_PAGE = 1_000
@@ -180,6 +181,28 @@ class MemoryTimers:
         key = (timer.s, timer.turn, timer.call)
         if self._timers.get(key) == timer:
             del self._timers[key]
+
+
+class MemoryProfiles:
+    """The profiles port. Stores JSON text, as the real one does."""
+
+    def __init__(self, gate: Gate = open_gate) -> None:
+        self.gate = gate
+        self._profiles: dict[tuple[str, str], tuple[int, str]] = {}
+
+    async def load(self, tenant: str, user: str) -> Profile | None:
+        await self.gate(Call("profiles.load", "before", (tenant, user)))
+        stored = self._profiles.get((tenant, user))
+        return Profile.model_validate_json(stored[1]) if stored is not None else None
+
+    async def replace(self, profile: Profile) -> bool:
+        await self.gate(Call("profiles.replace", "before", (profile,)))
+        key = (profile.tenant, profile.user)
+        held, _ = self._profiles.get(key, (0, ""))
+        if held == profile.version - 1:
+            self._profiles[key] = (profile.version, profile.model_dump_json())
+        await self.gate(Call("profiles.replace", "after", (profile,)))
+        return held == profile.version - 1
 
 
 class MemoryLetterMarks:

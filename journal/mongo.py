@@ -23,6 +23,7 @@ from journal.mongo_fetch import MongoFetch
 from journal.mongo_journal import COLLECTION, MongoJournal
 from journal.mongo_letters import MongoLetterMarks
 from journal.mongo_payloads import MongoPayloads
+from journal.mongo_profiles import MongoProfiles
 from journal.mongo_snapshots import MongoSnapshots
 from journal.mongo_survey import MongoSurvey
 from journal.mongo_timers import MongoTimers
@@ -32,6 +33,7 @@ from journal.port import (
     Journal,
     LetterMarks,
     Payloads,
+    Profiles,
     Snapshots,
     StoreMismatch,
     StoreUnavailable,
@@ -73,6 +75,7 @@ class MongoStore:
         self.directory: Directory = self._directory
         self.timers: Timers = self._timers
         self.letters: LetterMarks = MongoLetterMarks(database, wait_ms=self._timeout_ms)
+        self.profiles: Profiles = MongoProfiles(database, wait_ms=self._timeout_ms)
         self.survey: Survey = MongoSurvey(database, self._payloads)
         self._meta: AsyncCollection[Document] = database["meta"].with_options(
             read_concern=ReadConcern("majority"),

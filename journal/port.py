@@ -11,6 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
+from schemas.profile import Profile
 from schemas.snapshot import Chunk, Snapshot
 
 PAYLOAD_CHARS = 262_144  # a body with more is kept beside its row
@@ -219,6 +220,16 @@ class LetterMarks(Protocol):
         """The marks of these, as far as they have one."""
 
 
+class Profiles(Protocol):
+    """Users' profiles, by tenant and user. Every method raises StoreUnavailable."""
+
+    async def load(self, tenant: str, user: str) -> Profile | None: ...
+
+    async def replace(self, profile: Profile) -> bool:
+        """Store it in place of the one of the version before it, of none where that is 0; False, and nothing is stored,
+        where it is not that one. After StoreUnavailable either may be."""
+
+
 class Wanted(NamedTuple):
     """What is asked of many sessions at once. `rows`: session → version after which its rows are wanted, at most
     `limit` rows in all; `snapshots`: sessions; `chunks`: session → (base, count), for chunks 0 … count-1 of a life."""
@@ -260,6 +271,7 @@ class Store(Protocol):
     directory: Directory
     timers: Timers
     letters: LetterMarks
+    profiles: Profiles
     survey: Survey
 
     async def start(self) -> None:

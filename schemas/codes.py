@@ -48,7 +48,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.BAD_REQUEST: Meaning(400, "no", "The request is malformed; the message says where."),
     Code.UNAUTHORIZED: Meaning(401, "no", "Sign in again."),
     Code.NOT_FOUND: Meaning(404, "no", "There is no such object for this user."),
-    Code.CONFLICT: Meaning(409, "no", "The turn id is known with other content; mint a new id."),
+    Code.CONFLICT: Meaning(409, "no", "Known with other content: mint a new id; or not at this version."),
     Code.EXISTS: Meaning(409, "no", "The session exists already."),
     Code.TOO_LARGE: Meaning(413, "no", "The content is over a limit; the message names it."),
     Code.UNSUPPORTED: Meaning(400, "no", "This version does not know the type or does not support it."),

@@ -1,4 +1,4 @@
-"""What snapshots, directory and timers promise, real mongod and twin alike."""
+"""What snapshots, directory, timers and profiles promise, real mongod and twin alike."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
+from pydantic import JsonValue
 
 from journal.port import LetterMark, Listed, Saving, Store, Timer
 from schemas.entries import Open
 from schemas.history import HistoryItem, said
 from schemas.parts import DataPart
+from schemas.profile import Profile
 from schemas.snapshot import AheadCancel, Chunk, Closed, EndedTurn, SeenOp, Snapshot
 
 OPEN = Open(at_ms=1, user="u", agent="echo", agent_version="1")
@@ -264,3 +266,43 @@ async def test_marks_of_many_letters_are_found_together(store: Store) -> None:
     await store.letters.put(mark("l7", "discarded"))
     await store.letters.put(mark("l2400", "discarded"))
     assert set(await store.letters.of([f"l{n}" for n in range(2_500)])) == {"l7", "l2400"}
+
+
+def profile(version: int, text: str = "", *, tenant: str = "t", user: str = "u") -> Profile:
+    facts: dict[str, JsonValue] = {"$a.b\0": [1, 2.5, None, {"": "ü"}], "big": 2**62}
+    return Profile(tenant=tenant, user=user, version=version, summary=text, facts=facts, updated_ms=5)
+
+
+async def test_a_profile_comes_back_as_it_went_in(store: Store) -> None:
+    assert await store.profiles.load("t", "u") is None
+    assert await store.profiles.replace(profile(1, "likes tea"))
+    assert await store.profiles.load("t", "u") == profile(1, "likes tea")
+
+
+async def test_a_profile_replaces_the_version_before_it_and_no_other(store: Store) -> None:
+    assert not await store.profiles.replace(profile(2))
+    assert await store.profiles.load("t", "u") is None
+    assert await store.profiles.replace(profile(1, "one"))
+    for version in (1, 3, 9):
+        assert not await store.profiles.replace(profile(version, "other"))
+    assert await store.profiles.load("t", "u") == profile(1, "one")
+    assert await store.profiles.replace(profile(2, "two"))
+    assert await store.profiles.load("t", "u") == profile(2, "two")
+
+
+async def test_of_profiles_replaced_at_once_one_wins(store: Store) -> None:
+    for version in (1, 2):
+        won = await asyncio.gather(*(store.profiles.replace(profile(version, f"{n}")) for n in range(8)))
+        held = await store.profiles.load("t", "u")
+        assert won.count(True) == 1
+        assert held == profile(version, f"{won.index(True)}")
+
+
+async def test_profiles_of_tenants_and_users_are_kept_apart(store: Store) -> None:
+    whose = [("t", "u"), ("t2", "u"), ("t", "u2"), ("t", "t/u"), ("t.t", "u"), ("t", "U"), ("t", "ü {}$")]
+    for tenant, user in whose:
+        assert await store.profiles.replace(profile(1, f"{tenant} {user}", tenant=tenant, user=user))
+    for tenant, user in whose:
+        held = await store.profiles.load(tenant, user)
+        assert held is not None
+        assert held.summary == f"{tenant} {user}"

@@ -315,7 +315,7 @@ async def test_another_users_session_answers_exactly_as_a_missing_one(
 def test_the_matrix_has_a_row_for_every_route_of_a_session() -> None:
     from fastapi import APIRouter
 
-    from gateway import events_http, sessions_http, turns_http
+    from gateway import events_http, profile_http, sessions_http, turns_http
 
     class Anything:
         def __getattr__(self, name: str) -> Any:
@@ -325,6 +325,7 @@ def test_the_matrix_has_a_row_for_every_route_of_a_session() -> None:
         sessions_http.session_routes(Anything()),  # type: ignore[arg-type]
         turns_http.turn_routes(Anything()),  # type: ignore[arg-type]
         events_http.event_routes(Anything()),  # type: ignore[arg-type]
+        profile_http.profile_routes(Anything()),  # type: ignore[arg-type]
     ]
     routes = {
         (method, route.path.replace("{sid}", "{s}").replace("{tid}", "t1"))  # type: ignore[attr-defined]
@@ -335,7 +336,8 @@ def test_the_matrix_has_a_row_for_every_route_of_a_session() -> None:
     with_session = {route for route in routes if "{s}" in route[1]}
 
     assert with_session - {("POST", "/v1/sessions/{s}/turns")} == set(READS)
-    assert routes - with_session == {("GET", "/v1/sessions"), ("POST", "/v1/sessions")}
+    of_whoever_asks = {(method, "/v1/profile") for method in ("GET", "PUT", "PATCH", "DELETE")}  # test_profile_http.py
+    assert routes - with_session == {("GET", "/v1/sessions"), ("POST", "/v1/sessions")} | of_whoever_asks
 
 
 @pytest.mark.parametrize("warm", [True, False])

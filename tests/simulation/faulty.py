@@ -99,6 +99,7 @@ class FaultyStore:
         self.directory = twin.directory
         self.timers = twin.timers
         self.letters = twin.letters
+        self.profiles = twin.profiles
         self.survey = twin.survey
         self.fetch = twin.fetch
         self.start = twin.start
