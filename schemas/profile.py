@@ -18,6 +18,14 @@ MAX_FACTS_BYTES = 65_536
 _LIMITS = Limits(nodes=5_000)
 
 
+class Pinned(Frozen):
+    """What one turn knows of its user's profile: as it was at `version`. `facts`: how many there are beside it."""
+
+    version: int
+    summary: str = ""
+    facts: int = 0
+
+
 class Profile(Frozen):
     """`version` rises with every change, also with the one that empties it; `summary` is what may be injected, `facts`
     are read by a tool. Version 0: there never was one."""
@@ -33,6 +41,11 @@ class Profile(Frozen):
     def blank(self) -> bool:
         """Nothing is known of the user."""
         return not self.summary and not self.facts
+
+    @property
+    def pinned(self) -> Pinned:
+        """What a turn that begins now knows of it."""
+        return Pinned(version=self.version, summary=self.summary, facts=len(self.facts))
 
     def changed(self, summary: str, facts: dict[str, JsonValue], now_ms: int) -> Profile:
         """The next version, of this content. Raises Refusal (`too_large`, `bad_request`)."""

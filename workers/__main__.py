@@ -99,7 +99,13 @@ async def run() -> int:
     await publisher.start()
     model = OpenAICompatibleModel(ModelSettings())
     children = Children(settings.worker_processes, settings.worker_process_bytes)
-    services = Services(models=ModelCaller(model, ModelSettings()), clock_ms=now_ms, children=children)
+    services = Services(
+        models=ModelCaller(model, ModelSettings()),
+        clock_ms=now_ms,
+        children=children,
+        profiles=store.profiles,
+        count=lambda metric, label: worker.system.metrics.count(metric, label),  # noqa: PLW0108 - there is none yet
+    )
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     client_id = f"turnfleet-worker-{settings.worker_name}" if settings.worker_name else ""
     consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL), client_id=client_id)

@@ -115,8 +115,8 @@ class AgentSpec:
     whether a session's later turns go on when one is given up as poison, or wait until its dead letter is dealt with.
     `options`, `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
-    one is given up; `uses_model` False: its turns begin while no model takes calls. `work`: the function of an agent
-    that runs in a process of its own.
+    one is given up; `uses_model` False: its turns begin while no model takes calls. `profile`: its turns know the
+    user's profile (`ctx.profile`). `work`: the function of an agent that runs in a process of its own.
     Raises RegistrationError.
     """
 
@@ -134,6 +134,7 @@ class AgentSpec:
     model: str | None = None
     fallbacks: tuple[str, ...] = ()
     uses_model: bool = True
+    profile: bool = False
     work: Work | None = None
 
     def __post_init__(self) -> None:

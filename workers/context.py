@@ -20,7 +20,7 @@ from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.frames import StateChanged
 from schemas.history import HistoryItem, ToolCall
-from schemas.profile import Profile
+from schemas.profile import Pinned
 from workers.agent import Decision, ModelAnswer, SessionInfo
 from workers.agent import user as as_user
 from workers.approval import Approval, Asked
@@ -30,7 +30,8 @@ from workers.models.port import ModelRequest, ToolSpec
 from workers.services import Services
 from workers.steps import Steps
 from workers.tool_step import ToolStep
-from workers.tools.tool import ToolOutput
+from workers.tools.profile import profile_tools
+from workers.tools.tool import Tool, ToolOutput
 
 APPROVAL_S = 86_400.0
 _BRANCH = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -95,9 +96,18 @@ class Context:
         return progress.message
 
     @property
-    def profile(self) -> Profile | None:
-        """The user's profile, None where there is none."""
+    def profile(self) -> Pinned | None:
+        """The user's profile as it was when the turn began, in every attempt; None where there is none, and where the
+        agent's spec does not say `profile`."""
         return self._progress.whole.job.profile
+
+    @property
+    def profile_tools(self) -> tuple[Tool, ...]:
+        """`read_profile`, `remember` and `forget` for this turn's user; none where the spec does not say `profile`."""
+        job, profiles = self._progress.whole.job, self._services.profiles
+        if profiles is None or not job.wants_profile:
+            return ()
+        return profile_tools(profiles, self.info, job.turn.turn, self._services.clock_ms)
 
     @property
     def deadline(self) -> int:
@@ -292,6 +302,11 @@ class Context:
         if given is None:
             return (*self.history, self.message)
         return (as_user(given),) if isinstance(given, str) else tuple(given)
+
+
+def count(ctx: Context, metric: str, label: str) -> None:
+    """Add to a metric of the worker's own: for what comes with the platform, no agent's business."""
+    ctx._services.count(metric, label)
 
 
 def _object(name: str, arguments: Mapping[str, JsonValue] | None) -> dict[str, JsonValue]:

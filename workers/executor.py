@@ -26,6 +26,7 @@ from workers.contained import from_outside
 from workers.context import Context
 from workers.emitter import CallLater, Handle
 from workers.job import Job, TurnLink, TurnLost
+from workers.profile_step import pin_profile
 from workers.progress import Progress
 from workers.result import Result
 from workers.services import Services
@@ -196,6 +197,8 @@ class RunningTurn:
         info = self._job.info
         AT_WORK.set((info.session, self._job.turn.turn, info.agent))
         try:
+            if self._job.wants_profile:
+                await pin_profile(self._progress, self._executor.services.profiles)
             turn, ctx = _turn_of(self._job), Context(self._progress, self._executor.services)
             reply = await self._job.agent.run(turn, ctx)
             if self._progress.steered or not self._job.link.seal():

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from journal.state import OpenTurn
 from schemas.entries import Intent, Step, Suspend
 from schemas.history import HistoryItem
-from schemas.profile import Profile
+from schemas.profile import Pinned
 from workers.agent import MAX_REPLY_BYTES, Agent, SessionInfo
 from workers.emitter import Emitter
 
@@ -49,7 +49,7 @@ class TurnLink(Protocol):
 @dataclass(slots=True)
 class Job:
     """One turn to run. `history` is what the session held before this turn, `kept` what its agents kept by name;
-    `profile` comes with a later issue; `model` and `fallbacks`: as the agent's spec says.
+    `wants_profile`, `model`, `fallbacks`: as the agent's spec says; `profile` is set when the turn starts.
 
     The emitter is opened by whoever first has something to show: most short turns have nothing.
     """
@@ -60,7 +60,8 @@ class Job:
     agent: Agent
     open_emitter: Callable[[], Emitter]
     link: TurnLink
-    profile: Profile | None = None
+    wants_profile: bool = False
+    profile: Pinned | None = None
     kept: Mapping[str, JsonValue] = field(default_factory=lambda: _NOTHING)
     max_reply_bytes: int = MAX_REPLY_BYTES
     max_steps: int = 256

@@ -39,6 +39,7 @@ COUNTERS: dict[str, str] = {
     "model_fallbacks": "Model calls that another model took over",
     "model_breaker_opens": "Times that a model's breaker opened",
     "tokens": "Tokens, by kind",
+    "compactions": "Histories that were too long, by what became of them: summarised or dropped",
     "snapshots": "Snapshots written",
     "expired": "Sessions closed because they were idle",
     "memory_pauses": "Times that no more turns were read because memory was short",
@@ -53,6 +54,7 @@ LABELS = {
     "decisions": "decision",
     "computes": "outcome",
     "tokens": "kind",
+    "compactions": "outcome",
     "pool_evictions": "reason",
 }
 GAUGES: dict[str, str] = {

@@ -77,7 +77,10 @@ class MemoryFleet:
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
-            executor=Executor(Services(models=self.models, clock_ms=self.clock_ms), call_later=loop.call_later),
+            executor=Executor(
+                Services(models=self.models, clock_ms=self.clock_ms, profiles=self.store.profiles),
+                call_later=loop.call_later,
+            ),
             turn_log=TurnLog(enabled=True, call_later=loop.call_later, stream=self.log),
             clock_ms=self.clock_ms,
             clock_s=loop.time,

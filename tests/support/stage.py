@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import JsonValue
+
+from journal.port import Profiles
 from journal.state import OpenTurn
 from schemas.entries import Intent, Position, Step, Suspend
 from schemas.frames import Usage
@@ -182,6 +185,8 @@ class Stage:
         max_reply_bytes: int = 245_760,
         max_steps: int = 256,
         children: Children | None = None,
+        profiles: Profiles | None = None,
+        kept: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self.time = Time()
         self.frames: list[dict[str, Any]] = []
@@ -196,9 +201,15 @@ class Stage:
             sleep=self._sleep,
             chance=lambda: 1.0,
         )
-        self.executor = Executor(
-            Services(caller, self.time.clock_ms, children or Children()), call_later=self.time.call_later
+        self.counted: list[tuple[str, str]] = []
+        services = Services(
+            caller,
+            self.time.clock_ms,
+            children or Children(),
+            profiles,
+            lambda metric, label: self.counted.append((metric, label)),
         )
+        self.executor = Executor(services, call_later=self.time.call_later)
         self.job = Job(
             info=INFO,
             turn=open_turn(given or TurnInput(text="hi"), attempt, tuple(steps), round(deadline_s * 1000))._replace(
@@ -210,6 +221,8 @@ class Stage:
             link=self.link,
             max_reply_bytes=max_reply_bytes,
             max_steps=max_steps,
+            wants_profile=profiles is not None,
+            kept=kept or {},
         )
 
     def start(self) -> RunningTurn:

@@ -1,45 +1,46 @@
-"""The agent `chat`: one model call over the history. Has no tools and no state."""
+"""The agent `chat`: one model call over the history and the profile. Has no tools and no state."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from pydantic import JsonValue
 
 from schemas.codes import Code
 from schemas.errors import TerminalError
-from schemas.history import HistoryItem
 from workers.agent import Agent, AgentSpec, AgentTurn, Reply, SessionInfo
 from workers.context import Context, ModelParams
+from workers.prompt.turn import Layout, noted, prompted
 
 INSTRUCTIONS = "You are a helpful assistant. Answer briefly and truthfully; say so when you do not know."
-HISTORY_CHARS = 400_000
 _OPTIONS = frozenset({"instructions", "temperature", "max_tokens"})
 
 
 class Chat:
     """Answers with what the model says. One instance serves every session: it has no state.
 
-    `instructions`: the system message; `model` None: the setting; `history_chars`: the oldest whole turns beyond it
-    are not sent (a later issue summarises them).
+    `instructions`: the system message; `model` None: the setting; `layout`: how much of what is sent, and from when on
+    older turns are summarised.
     """
 
     def __init__(
-        self, instructions: str = INSTRUCTIONS, *, model: str | None = None, history_chars: int = HISTORY_CHARS
+        self, instructions: str = INSTRUCTIONS, *, model: str | None = None, layout: Layout | None = None
     ) -> None:
         self._instructions = instructions
         self._model = model
-        self._history_chars = history_chars
+        self._layout = layout or Layout()
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
-        """System, history, input, in this order: what stays the same from turn to turn comes first."""
-        messages = (*recent(ctx.history, self._history_chars), ctx.message)
-        answer = await ctx.model(messages, **self._params(turn))
+        """What stays the same from turn to turn comes first: see `workers.prompt.compile`."""
+        params = self._params(turn)
+        instructions = _text(turn.options.get("instructions"), self._instructions)
+        prompt = await prompted(ctx, instructions, layout=self._layout)
+        params["system"] = prompt.system
+        answer = await ctx.model(prompt.messages, **params)
+        noted(ctx, prompt, answer)
         return Reply(finish=answer.finish)
 
     def _params(self, turn: AgentTurn) -> ModelParams:
         options = turn.options
-        params: ModelParams = {"system": _text(options.get("instructions"), self._instructions), "model": self._model}
+        params: ModelParams = {"model": self._model}
         if "temperature" in options:
             params["temperature"] = _number(options["temperature"], "temperature", 0, 2)
         if "max_tokens" in options:
@@ -62,21 +63,8 @@ def spec(instructions: str = INSTRUCTIONS, *, model: str | None = None, fallback
         options=_OPTIONS,
         model=model,
         fallbacks=fallbacks,
+        profile=True,
     )
-
-
-def recent(history: Sequence[HistoryItem], most_chars: int) -> Sequence[HistoryItem]:
-    """The newest whole turns that fit into `most_chars`. O(what is kept)."""
-    chars = 0
-    start = len(history)
-    for index in range(len(history) - 1, -1, -1):
-        item = history[index]
-        chars += len(item.text) + 16
-        if chars > most_chars:
-            break
-        if index == 0 or history[index - 1].turn != item.turn:
-            start = index
-    return history[start:]
 
 
 def _text(given: JsonValue, default: str) -> str:

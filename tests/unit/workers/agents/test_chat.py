@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from schemas.codes import Code
 from schemas.turn import TurnInput
 from tests.support.stage import INFO, Stage, Told, past
-from workers.agents.chat import INSTRUCTIONS, Chat, recent, spec
+from workers.agents.chat import INSTRUCTIONS, Chat, spec
 from workers.models.port import ModelDone
 
 
@@ -71,12 +71,3 @@ async def test_options_of_the_wrong_kind_fail_the_turn(options: dict[str, JsonVa
 async def test_a_model_that_says_nothing_fails_the_turn() -> None:
     result = await Stage(Chat(), Told([ModelDone()])).play()
     assert (result.outcome, result.code) == ("failed", Code.AGENT_ERROR)
-
-
-def test_the_oldest_whole_turns_are_left_out() -> None:
-    history = past("a" * 50, "b" * 50, "c" * 50, "d" * 50, "e" * 50, "f" * 50)
-    assert [item.text[0] for item in recent(history, 10_000)] == list("abcdef")
-    assert [item.text[0] for item in recent(history, 4 * 66)] == list("cdef")
-    assert [item.text[0] for item in recent(history, 4 * 66 - 1)] == list("ef")
-    assert list(recent(history, 10)) == []
-    assert list(recent([], 10)) == []
