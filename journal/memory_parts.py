@@ -190,6 +190,16 @@ class MemoryProfiles:
         self.gate = gate
         self._profiles: dict[tuple[str, str], tuple[int, str]] = {}
 
+    def put(self, profile: Profile) -> None:
+        """Store it at once, whatever is there, past the gate."""
+        self._profiles[profile.tenant, profile.user] = (profile.version, profile.model_dump_json())
+
+    def copy(self) -> MemoryProfiles:
+        """The same, to be changed apart."""
+        new = MemoryProfiles(self.gate)
+        new._profiles.update(self._profiles)
+        return new
+
     async def load(self, tenant: str, user: str) -> Profile | None:
         await self.gate(Call("profiles.load", "before", (tenant, user)))
         stored = self._profiles.get((tenant, user))
@@ -200,7 +210,7 @@ class MemoryProfiles:
         key = (profile.tenant, profile.user)
         held, _ = self._profiles.get(key, (0, ""))
         if held == profile.version - 1:
-            self._profiles[key] = (profile.version, profile.model_dump_json())
+            self.put(profile)
         await self.gate(Call("profiles.replace", "after", (profile,)))
         return held == profile.version - 1
 

@@ -134,7 +134,7 @@ class Attempt:
             agent,
             self._emitter,
             self,
-            profile=talk.setup.profile,
+            wants_profile=spec.profile,
             kept=talk.state.kept,
             max_reply_bytes=spec.max_reply_bytes,
             max_steps=spec.max_steps,

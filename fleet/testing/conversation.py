@@ -13,6 +13,7 @@ from fleet.testing.attempt import Attempt, Plan
 from fleet.testing.outcome import Frame, Outcome, outcome_of
 from fleet.testing.script import Telling
 from journal.fold import fold
+from journal.memory_parts import MemoryProfiles
 from journal.state import OpenTurn, State
 from schemas.codes import MEANINGS
 from schemas.entries import Claim, ControlNote, Entry, Position, Settle, Step, body_of, entry_of
@@ -62,13 +63,19 @@ class Verdict:
 class Conversation:
     """`entries`, `frames`: of the turn that was begun last."""
 
-    def __init__(self, setup: Setup, model: Telling, state: State, *, turns: int = 0) -> None:
+    def __init__(
+        self, setup: Setup, model: Telling, state: State, *, turns: int = 0, profiles: MemoryProfiles | None = None
+    ) -> None:
         self.setup = setup
         self.model = model
         self.state = state
         self.entries: list[Entry] = []
         self.frames: list[Frame] = []
         self.children = Children()
+        self.profiles = profiles if profiles is not None else MemoryProfiles()
+        if profiles is None and setup.profile is not None:
+            whose = {"tenant": setup.info.tenant, "user": setup.info.user}
+            self.profiles.put(setup.profile.model_copy(update=whose))
         loop = asyncio.get_running_loop()
         settings = ModelSettings.model_construct(
             model="scripted",
@@ -78,7 +85,8 @@ class Conversation:
             model_breaker_share=1.0,
         )
         caller = ModelCaller(model, settings, clock_ms=self.clock_ms, chance=lambda: 0.5)
-        self.executor = Executor(Services(caller, self.clock_ms, self.children), call_later=loop.call_later)
+        services = Services(caller, self.clock_ms, self.children, self.profiles)
+        self.executor = Executor(services, call_later=loop.call_later)
         self._loop = loop
         self._builder = Builder()
         self._agent: Agent | None = None
@@ -88,7 +96,7 @@ class Conversation:
 
     def copy(self) -> Conversation:
         """A session of the same past, with an agent of its own; the script goes on where this one's is."""
-        return Conversation(self.setup, self.model.copy(), self.state, turns=self._turns)
+        return Conversation(self.setup, self.model.copy(), self.state, turns=self._turns, profiles=self.profiles.copy())
 
     def clock_ms(self) -> int:
         """The wall clock: noon of some day, when the lab began."""

@@ -38,8 +38,9 @@ class Lab:
     `agent`: which of them, where there are several.
 
     `model`: what the model answers, one `says`, `asks` or `fails` a call, or a function of the request. `history`,
-    `kept`: what the session has before its first turn; `profile`: the user's, a text is its summary. `deadline_s`: of
-    each turn; `model_attempts`: how often a call is tried. Raises RegistrationError.
+    `kept`: what the session has before its first turn; `profile`: the user's (a text is its summary), for an agent
+    whose spec says `profile`. `deadline_s`: of each turn; `model_attempts`: how often a call is tried. Raises
+    RegistrationError.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from workers.agents.one.loop import Bounds, Loop, Ran, because
 from workers.agents.one.plan import Plan
 from workers.agents.one.workspace import PREFIX, Workspace
 from workers.context import Context
+from workers.prompt.turn import Layout, noted, prompted
 from workers.tools.calling import Toolbox
 from workers.tools.tool import Tool
 
@@ -43,6 +44,7 @@ class One:
         depth: int = 1,
         helpers: int = 8,
         model: str | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._instructions = instructions
         self._tools = tuple(tools)
@@ -51,6 +53,7 @@ class One:
         self._depth = depth
         self._helpers = helpers
         self._model = model
+        self._layout = layout
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         """Plan and files are those of the session; they change with the end of the turn."""
@@ -65,14 +68,17 @@ class One:
             bounds=self._helper_bounds,
         )
         loop = Loop(ctx, hands, system=self._instructions, bounds=self._bounds, model=self._model)
-        ran = await loop.run((*ctx.history, ctx.message))
+        prompt = await prompted(ctx, self._instructions, tools=hands.specs(), layout=self._layout)
+        ran = await loop.run(prompt.messages)
+        if loop.first is not None:
+            noted(ctx, prompt, loop.first)
         ctx.keep("plan", plan.as_json() or None)
         for path, text in workspace.changes().items():
             ctx.keep(PREFIX + path, text)
         return self._reply(ran, plan, ctx)
 
     async def _offered(self, ctx: Context) -> Sequence[Tool]:
-        return self._tools
+        return (*self._tools, *ctx.profile_tools)
 
     def _reply(self, ran: Ran, plan: Plan, ctx: Context) -> Reply:
         if not ran.text:  # the turn ends with a useful answer all the same
@@ -95,4 +101,5 @@ def spec(instructions: str = INSTRUCTIONS, *, name: str = "one", version: str = 
         build=build,
         description="Reasons and acts: a plan, a workspace, helpers and tools",
         max_steps=512,
+        profile=True,
     )

@@ -95,6 +95,7 @@ class Loop:
         self._model = model
         self._asked = self._tokens = self._empty = 0
         self._seen: Counter[bytes] = Counter()
+        self.first: ModelAnswer | None = None  # what the first call of all was answered
 
     async def run(self, messages: Sequence[HistoryItem]) -> Ran:
         """From `messages` to an answer. Raises what ends the turn."""
@@ -143,6 +144,7 @@ class Loop:
             tuple(said), system=self._system, tools=self._acts.specs(), volatile=last, model=self._model
         )
         self._tokens += sum(tokens_of(usage) for usage in answer.usage)
+        self.first = self.first or answer
         return answer
 
     async def _carry_out(self, calls: Sequence[ToolCall]) -> list[HistoryItem]:

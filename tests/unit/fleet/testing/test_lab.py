@@ -188,7 +188,7 @@ def test_what_the_user_says_meanwhile_reaches_the_agent() -> None:
 
 
 def test_a_session_may_have_a_past_a_profile_and_kept_values() -> None:
-    @agent(name="counter", version="1")
+    @agent(name="counter", version="1", profile=True)
     async def counter(turn: AgentTurn, ctx: Context) -> Reply:
         count = int(str(ctx.kept.get("count", 0))) + 1
         ctx.keep("count", count)
