@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, Unpack, get_args, overload
 
 from pydantic import JsonValue
 
@@ -15,12 +15,13 @@ from schemas.errors import Refusal
 from schemas.frames import Finish, Usage
 from schemas.history import HistoryItem, ToolCall, said
 from schemas.ids import legal
-from schemas.parts import Part
+from schemas.parts import Part, plain_text
 from schemas.turn import TurnInput
 
 if TYPE_CHECKING:
     from workers.apart import Given
     from workers.context import Context
+    from workers.tools.tool import Tool
 
 # `text` stands twice in a terminal frame (whole, and split into messages), and a frame has at most 512 KiB.
 MAX_REPLY_BYTES = 245_760
@@ -70,6 +71,12 @@ class ModelAnswer:
     usage: tuple[Usage, ...] = ()
     model: str = ""
 
+    @property
+    def message(self) -> HistoryItem:
+        """The same as a message, for the next call."""
+        parts = (plain_text(self.text),) if self.text else ()
+        return HistoryItem(id="", turn="", role="assistant", parts=parts, at_ms=0, calls=self.calls)
+
 
 class Decision(NamedTuple):
     """What somebody decided on what the agent asked. `by`: the user, or `deadline` where nobody did in time. What came
@@ -107,6 +114,12 @@ Run = Callable[[AgentTurn, "Context"], Coroutine[Any, Any, Reply | str | None]]
 Work = Callable[[AgentTurn, "Given"], Reply | str | None]
 
 
+Expired = Literal["fresh", "fail"]
+Poison = Literal["skip", "wait"]
+_EXPIRED: tuple[str, ...] = get_args(Expired)
+_POISON: tuple[str, ...] = get_args(Poison)
+
+
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
     """A registered agent: its name and version, how it is built for a session, and its limits.
@@ -114,6 +127,7 @@ class AgentSpec:
     `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `on_poison`:
     whether a session's later turns go on when one is given up as poison, or wait until its dead letter is dealt with.
     `options`, `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
+    `instructions`, `own_tools`: what the agent finds as `ctx.instructions` and `ctx.tools`.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
     one is given up; `uses_model` False: its turns begin while no model takes calls. `profile`: its turns know the
     user's profile (`ctx.profile`). `work`: the function of an agent that runs in a process of its own.
@@ -125,8 +139,8 @@ class AgentSpec:
     build: Build
     description: str = ""
     session_idle_s: int | None = None
-    on_expired: Literal["fresh", "fail"] = "fresh"
-    on_poison: Literal["skip", "wait"] = "skip"
+    on_expired: Expired = "fresh"
+    on_poison: Poison = "skip"
     options: frozenset[str] = frozenset()
     tools: frozenset[str] = frozenset()
     max_reply_bytes: int = MAX_REPLY_BYTES
@@ -136,19 +150,40 @@ class AgentSpec:
     uses_model: bool = True
     profile: bool = False
     work: Work | None = None
+    instructions: str = ""
+    own_tools: tuple[Tool, ...] = ()
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("version", self.version)):
             if not legal(text):
                 raise RegistrationError(f"{what} {text!r}: give 1-128 characters out of A-Z a-z 0-9 . _ : -")
-        if self.session_idle_s is not None and self.session_idle_s < 1:
-            raise RegistrationError(f"agent {self.name}: session_idle_s is {self.session_idle_s}, give 1 or more")
-        if not 1 <= self.max_reply_bytes <= MAX_REPLY_BYTES:
+        if self.session_idle_s is not None and (not _whole(self.session_idle_s) or self.session_idle_s < 1):
+            raise RegistrationError(f"agent {self.name}: session_idle_s is {self.session_idle_s!r}, give 1 or more")
+        if not _whole(self.max_reply_bytes) or not 1 <= self.max_reply_bytes <= MAX_REPLY_BYTES:
             raise RegistrationError(f"agent {self.name}: max_reply_bytes must be 1 to {MAX_REPLY_BYTES}")
+        if not _whole(self.max_steps) or self.max_steps < 1:
+            raise RegistrationError(f"agent {self.name}: max_steps is {self.max_steps!r}, give 1 or more")
+        self._check_fields()
+        check_signature(self.build, ("spec", "session"), f"agent {self.name}: build")
+
+    def _check_fields(self) -> None:
         named: object = self.fallbacks
         if not isinstance(named, tuple) or not all(isinstance(name, str) and name for name in named):
             raise RegistrationError(f"agent {self.name}: fallbacks is {named!r}, want a tuple of models' names")
-        check_signature(self.build, ("spec", "session"), f"agent {self.name}: build")
+        for field, text in (("description", self.description), ("instructions", self.instructions)):
+            if not isinstance(text, str):
+                raise RegistrationError(f"agent {self.name}: {field} is {type(text).__name__}, want a text")
+        model: object = self.model
+        if model is not None and not (isinstance(model, str) and model):
+            raise RegistrationError(f"agent {self.name}: model is {model!r}, want a model's name")
+        for field, word, words in (("on_expired", self.on_expired, _EXPIRED), ("on_poison", self.on_poison, _POISON)):
+            if word not in words:
+                raise RegistrationError(f"agent {self.name}: {field} is {word!r}, want one of {', '.join(words)}")
+        seen: set[str] = set()
+        for tool in self.own_tools:
+            if tool.name in seen:
+                raise RegistrationError(f"agent {self.name}: two tools are called {tool.name!r}; rename one")
+            seen.add(tool.name)
 
     def check(self, turn: TurnInput) -> None:
         """Refuse what this agent does not allow. Raises Refusal(bad_request); nothing is ignored silently."""
@@ -162,6 +197,10 @@ class AgentSpec:
             allowed = ", ".join(sorted(known)) or "none"
             first = min(strange)[:64]
             raise Refusal(Code.BAD_REQUEST, f"{what}: agent {self.name} does not allow {first!r}; it allows: {allowed}")
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def check_signature(function: Any, names: tuple[str, ...], what: str) -> None:
@@ -178,53 +217,96 @@ def check_signature(function: Any, names: tuple[str, ...], what: str) -> None:
         raise RegistrationError(f"{what} cannot be called with ({', '.join(names)}): {error}") from None
 
 
-class _FunctionAgent:
-    """A function as an agent."""
+class Limits(TypedDict, total=False):
+    """The fields of a spec that `agent` takes besides; what is left out is the spec's own default."""
 
-    __slots__ = ("_run",)
+    description: str
+    session_idle_s: int | None
+    on_expired: Expired
+    on_poison: Poison
+    options: Iterable[str]
+    max_reply_bytes: int
+    max_steps: int
+    fallbacks: tuple[str, ...]
+    uses_model: bool
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
 
-    async def run(self, turn: AgentTurn, ctx: Context) -> Reply | str | None:
-        return await self._run(turn, ctx)
+Authored = Run | Callable[[], Agent] | Callable[[SessionInfo], Agent]
+"""What an author writes: a function, or a class, made once a session with no argument or with `session`."""
 
 
 @overload
-def agent(*, name: str, version: str, process: Literal[True], **limits: Any) -> Callable[[Work], AgentSpec]: ...
+def agent(
+    *,
+    name: str,
+    version: str,
+    process: Literal[True],
+    model: str | None = None,
+    instructions: str = "",
+    tools: Iterable[Tool | str] = (),
+    **limits: Unpack[Limits],
+) -> Callable[[Work], AgentSpec]: ...
 @overload
-def agent(*, name: str, version: str, process: Literal[False] = False, **limits: Any) -> Callable[[Run], AgentSpec]: ...
-def agent(*, name: str, version: str, process: bool = False, **limits: Any) -> Callable[[Any], AgentSpec]:
-    """Make a spec of `async def run(turn, ctx)`; `limits` are the spec's other fields. Registers nothing.
+def agent(
+    *,
+    name: str,
+    version: str,
+    process: Literal[False] = False,
+    model: str | None = None,
+    instructions: str = "",
+    tools: Iterable[Tool | str] = (),
+    **limits: Unpack[Limits],
+) -> Callable[[Authored], AgentSpec]: ...
+def agent(
+    *,
+    name: str,
+    version: str,
+    process: bool = False,
+    model: str | None = None,
+    instructions: str = "",
+    tools: Iterable[Tool | str] = (),
+    **limits: Unpack[Limits],
+) -> Callable[[Any], AgentSpec]:
+    """Make a spec of `async def run(turn, ctx)`, or of a class with such a method, which is made once a session with no
+    argument or with `session`. `model`, `instructions` and the limits: the spec's fields; `tools`: those that it calls
+    (`ctx.tools`), and names of others that a turn may bring. Registers nothing. Raises RegistrationError.
 
     `process`: of a plain `def run(turn, given)` at a module's top level. It runs in a process of its own and may
     compute, block and crash there; see `workers.apart.Given` for what it has.
     """
+    from workers.authored import build_of, tools_of  # it knows this module
 
-    def wrap(run: Any) -> AgentSpec:
-        what = f"agent {name}: {getattr(run, '__name__', 'run')}"
-        built = _apart(run, what) if process else _function(run, what)
+    unknown = min(set(limits) - Limits.__annotations__.keys(), default=None)
+    if unknown is not None:
+        raise RegistrationError(
+            f"agent {name} has no limit {unknown!r}; there are: {', '.join(Limits.__annotations__)}"
+        )
+    given = tools_of(tools, name)
+    more: dict[str, Any] = dict(limits)
+    if "options" in more:
+        more["options"] = names_of(more["options"], f"agent {name}: options")
 
-        async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
-            return built
-
-        return AgentSpec(name=name, version=version, build=build, work=run if process else None, **limits)
+    def wrap(authored: Any) -> AgentSpec:
+        return AgentSpec(
+            name=name,
+            version=version,
+            build=build_of(authored, name, process=process),
+            work=authored if process else None,
+            model=model,
+            instructions=instructions,
+            own_tools=given.own,
+            tools=given.names,
+            **more,
+        )
 
     return wrap
 
 
-def _function(run: Run, what: str) -> Agent:
-    check_signature(run, ("turn", "ctx"), what)
-    return _FunctionAgent(run)
-
-
-def _apart(work: Any, what: str) -> Agent:
-    from workers.apart import Apart  # it knows this module
-
-    if not inspect.isfunction(work) or inspect.iscoroutinefunction(work) or "<locals>" in work.__qualname__:
-        raise RegistrationError(f"{what}: process=True wants a plain `def …(turn, given)` of a module's top level")
-    try:
-        inspect.signature(work).bind("turn", "given")
-    except TypeError as error:
-        raise RegistrationError(f"{what} cannot be called with (turn, given): {error}") from None
-    return Apart(work)
+def names_of(given: object, what: str) -> frozenset[str]:
+    """Raises RegistrationError unless `given` holds names."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise RegistrationError(f"{what} is {given!r}, want names")
+    names: list[object] = list(given)
+    if not all(isinstance(name, str) and name for name in names):
+        raise RegistrationError(f"{what} is {names!r}, want names")
+    return frozenset(str(name) for name in names)

@@ -32,6 +32,7 @@ from workers.steps import Steps
 from workers.tool_step import ToolStep
 from workers.tools.profile import profile_tools
 from workers.tools.tool import Tool, ToolOutput
+from workers.tools.toolbox import Toolbox
 
 APPROVAL_S = 86_400.0
 _BRANCH = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -108,6 +109,17 @@ class Context:
         if profiles is None or not job.wants_profile:
             return ()
         return profile_tools(profiles, self.info, job.turn.turn, self._services.clock_ms)
+
+    @property
+    def instructions(self) -> str:
+        """Those of the registration, for `system`."""
+        return self._progress.whole.job.instructions
+
+    @property
+    def tools(self) -> Toolbox:
+        """Those of the registration that the session's user may use and that this turn allows."""
+        job = self._progress.whole.job
+        return Toolbox(job.tools, job.info, only=job.turn.input.tools)
 
     @property
     def deadline(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import JsonValue
 
@@ -15,6 +15,9 @@ from schemas.history import HistoryItem
 from schemas.profile import Pinned
 from workers.agent import MAX_REPLY_BYTES, Agent, SessionInfo
 from workers.emitter import Emitter
+
+if TYPE_CHECKING:
+    from workers.tools.tool import Tool
 
 _NOTHING: Mapping[str, JsonValue] = MappingProxyType({})
 
@@ -49,7 +52,8 @@ class TurnLink(Protocol):
 @dataclass(slots=True)
 class Job:
     """One turn to run. `history` is what the session held before this turn, `kept` what its agents kept by name;
-    `wants_profile`, `model`, `fallbacks`: as the agent's spec says; `profile` is set when the turn starts.
+    `wants_profile`, `model`, `fallbacks`, `instructions`, `tools`: as the agent's spec says; `profile` is set when the
+    turn starts.
 
     The emitter is opened by whoever first has something to show: most short turns have nothing.
     """
@@ -67,6 +71,8 @@ class Job:
     max_steps: int = 256
     model: str | None = None
     fallbacks: tuple[str, ...] = ()
+    instructions: str = ""
+    tools: Sequence[Tool] = ()
     opened: Emitter | None = None
     closed: bool = False
 

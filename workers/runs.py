@@ -184,6 +184,7 @@ class Runs(Questions):
         if spec is not None:
             job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
             job.model, job.fallbacks, job.wants_profile = spec.model, spec.fallbacks, spec.profile
+            job.instructions, job.tools = spec.instructions, spec.own_tools
         job.kept = state.kept
         self._claimed = state.version
         self._run = self._system.executor.start(job, self._ended)

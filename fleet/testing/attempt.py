@@ -140,6 +140,8 @@ class Attempt:
             max_steps=spec.max_steps,
             model=spec.model,
             fallbacks=spec.fallbacks,
+            instructions=spec.instructions,
+            tools=spec.own_tools,
         )
 
     def _emitter(self) -> Emitter:

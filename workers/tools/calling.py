@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,45 +16,24 @@ from pydantic import JsonValue, TypeAdapter
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
-from schemas.history import ToolCall
+from schemas.history import HistoryItem, ToolCall
 from schemas.parts import Part, TextPart
-from workers.agent import SessionInfo
 from workers.builder import describe
 from workers.context import Context
+from workers.side_by_side import side_by_side
 from workers.tools.tool import KEY, BadArguments, Tool, ToolOutput
+from workers.tools.toolbox import Toolbox
 
 _log = logging.getLogger("fleet.worker")
 _TRIES = 3  # of a tool that may be called again
 _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
 
-class Toolbox:
-    """The tools of one turn, by name: those that its user may use and that the turn allows (`only`, None: all). Of two
-    with one name the first counts; the other is logged."""
-
-    def __init__(self, tools: Sequence[Tool], info: SessionInfo, *, only: Sequence[str] | None = None) -> None:
-        self._tools: dict[str, Tool] = {}
-        for tool in tools:
-            if not tool.policy.admits(info) or (only is not None and tool.name not in only):
-                continue
-            if tool.name in self._tools:
-                _log.warning("two tools are called %r: the later one is left out", tool.name)
-                continue
-            self._tools[tool.name] = tool
-
-    def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools.values())
-
-    def __len__(self) -> int:
-        return len(self._tools)
-
-    def get(self, name: str) -> Tool | None:
-        return self._tools.get(name)
-
-    @property
-    def names(self) -> str:
-        """For the model."""
-        return ", ".join(sorted(self._tools)) or "none"
+async def call_all(ctx: Context, toolbox: Toolbox, calls: Sequence[ToolCall]) -> list[HistoryItem]:
+    """Carry out what one answer asks for, side by side: the results as messages, in the order of the calls. Raises what
+    ends the turn."""
+    made = await side_by_side([call_tool(ctx, toolbox, call) for call in calls])
+    return [result_item(call, output) for call, output in zip(calls, made, strict=True)]
 
 
 async def call_tool(ctx: Context, toolbox: Toolbox, call: ToolCall) -> ToolOutput:
@@ -97,6 +76,12 @@ async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, 
         return _no(str(unknown))
     assert isinstance(made, ToolOutput)
     return made
+
+
+def result_item(call: ToolCall, output: ToolOutput) -> HistoryItem:
+    """A result as the model reads it."""
+    parts = output.parts or (TextPart(text="[nothing]"),)
+    return HistoryItem(id="", turn="", role="tool", parts=parts, at_ms=0, call=call.call)
 
 
 def _function(tool: Tool, note: str) -> Any:

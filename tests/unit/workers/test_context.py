@@ -646,6 +646,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "emit",
         "history",
         "info",
+        "instructions",
         "keep",
         "kept",
         "message",
@@ -659,6 +660,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "step",
         "text",
         "tool",
+        "tools",
     }
     assert Progress.__slots__  # and it has no __dict__ to reach in by accident
 

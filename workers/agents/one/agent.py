@@ -11,8 +11,8 @@ from workers.agents.one.plan import Plan
 from workers.agents.one.workspace import PREFIX, Workspace
 from workers.context import Context
 from workers.prompt.turn import Layout, noted, prompted
-from workers.tools.calling import Toolbox
 from workers.tools.tool import Tool
+from workers.tools.toolbox import Toolbox
 
 INSTRUCTIONS = """You are a capable assistant that gets things done with tools.
 

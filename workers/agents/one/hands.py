@@ -18,11 +18,12 @@ from workers.agent import user as as_user
 from workers.agents.one.loop import Bounds, Loop, Ran, because
 from workers.agents.one.plan import Plan, WritePlan
 from workers.agents.one.workspace import TOOLS, FileError, Workspace
-from workers.agents.side_by_side import side_by_side
 from workers.context import Context
 from workers.models.port import ToolSpec
-from workers.tools.calling import Toolbox, call_tool
+from workers.side_by_side import side_by_side
+from workers.tools.calling import call_tool
 from workers.tools.tool import ToolOutput
+from workers.tools.toolbox import Toolbox
 
 PLAN, TASK = "write_todos", "task"
 _HELPER = (

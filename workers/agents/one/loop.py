@@ -17,11 +17,11 @@ from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.frames import Finish, Usage
 from schemas.history import HistoryItem, ToolCall
-from schemas.parts import TextPart
 from workers.agent import ModelAnswer
 from workers.agent import user as as_user
 from workers.context import Context
 from workers.models.port import ToolSpec
+from workers.tools.calling import result_item
 from workers.tools.tool import ToolOutput
 
 Why = Literal["", "steps", "tokens", "time", "budget", "repeats", "empty"]
@@ -109,7 +109,7 @@ class Loop:
                 if error.code is not Code.QUOTA:
                     raise
                 return Ran(finish="limit", why="budget", messages=said)
-            said.append(_as_item(answer))
+            said.append(answer.message)
             if why:
                 return Ran(answer.text, "limit", why, said)
             if answer.calls:
@@ -176,17 +176,6 @@ def because(why: Why, bounds: Bounds) -> str:
 def tokens_of(usage: Usage) -> int:
     """In and out."""
     return usage.input_tokens + usage.output_tokens
-
-
-def result_item(call: ToolCall, output: ToolOutput) -> HistoryItem:
-    """A result as the model reads it."""
-    parts = output.parts or (TextPart(text="[nothing]"),)
-    return HistoryItem(id="", turn="", role="tool", parts=parts, at_ms=0, call=call.call)
-
-
-def _as_item(answer: ModelAnswer) -> HistoryItem:
-    parts = (TextPart(text=answer.text),) if answer.text else ()
-    return HistoryItem(id="", turn="", role="assistant", parts=parts, at_ms=0, calls=answer.calls)
 
 
 def _key(call: ToolCall) -> bytes:

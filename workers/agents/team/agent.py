@@ -15,11 +15,12 @@ from schemas.history import HistoryItem, ToolCall
 from workers.agent import Agent, AgentSpec, AgentTurn, RegistrationError, Reply, SessionInfo
 from workers.agent import user as as_user
 from workers.agents.one.loop import Bounds, Loop, because
-from workers.agents.side_by_side import side_by_side
 from workers.context import Context
 from workers.models.port import ToolSpec
-from workers.tools.calling import Toolbox, call_tool
+from workers.side_by_side import side_by_side
+from workers.tools.calling import call_tool
 from workers.tools.tool import NAME, Tool, ToolOutput
+from workers.tools.toolbox import Toolbox
 
 HAND_OVER, DELEGATE = "hand_over", "delegate"
 _KEPT = "team"

@@ -19,8 +19,8 @@ from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.ids import legal
 from workers.agent import RegistrationError
-from workers.agents.side_by_side import side_by_side
 from workers.context import Context
+from workers.side_by_side import side_by_side
 
 Values = dict[str, JsonValue]
 _MOST_ITEMS = 256

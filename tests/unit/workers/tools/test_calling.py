@@ -15,8 +15,9 @@ from schemas.parts import DataPart, TextPart
 from tests.support.stage import INFO, NOON_MS, Stage
 from workers.agent import AgentTurn, SessionInfo
 from workers.context import Context
-from workers.tools.calling import Toolbox, call_tool
+from workers.tools.calling import call_tool
 from workers.tools.tool import Tool, ToolOutput, ToolPolicy, tool
+from workers.tools.toolbox import Toolbox
 
 CALLS: list[Any] = []
 
