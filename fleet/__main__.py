@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from fleet.exits import CommandError, Exit
+from fleet.new import Kind
 from schemas.settings import PREFIX, LocalSettings, unknown_variables
 
 app = typer.Typer(
@@ -31,6 +32,10 @@ app.add_typer(letters_app, name="dead-letters")
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory; default: FLEET_DATA, .turnfleet")]
+Agents = Annotated[
+    list[str] | None,
+    typer.Option("--agents", help="A registry `module:name` of this folder, beside FLEET_AGENTS; may be repeated."),
+]
 User = Annotated[str, typer.Option("--user", help="Who says it.")]
 Sessions = Annotated[bool, typer.Option("--sessions", help="Asks the database how many sessions run each version.")]
 Session = Annotated[str, typer.Argument(help="A session id.")]
@@ -45,13 +50,25 @@ Until = Annotated[str | None, typer.Option("--until", help="Written before this 
 @app.command()
 def up(
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, help="Default: FLEET_WORKERS, 2")] = None,
+    agents: Agents = None,
     data: Data = None,
 ) -> None:
     """Everything on this machine, in the foreground: broker, database, model, gateway, workers. Ctrl-C drains."""
     from fleet.up import up as run
 
     settings = LocalSettings()
-    raise SystemExit(run(data or settings.data, workers=workers or settings.workers))
+    raise SystemExit(run(data or settings.data, workers=workers or settings.workers, agents=agents or ()))
+
+
+@app.command("new")
+def new_agent(
+    name: Annotated[str, typer.Argument(help="The agent's name, and its folder's.")],
+    kind: Annotated[Kind, typer.Option("--kind", help="What it is to begin with.")] = Kind.CHAT,
+) -> None:
+    """Writes a small project here: an agent, its test, a README."""
+    from fleet.new import new as run
+
+    raise SystemExit(run(name, kind, Path.cwd()))
 
 
 @app.command()

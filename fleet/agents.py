@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fleet import addresses
-from fleet.exits import CommandError, Exit
+from fleet.exits import Exit
+from fleet.registries import loaded
 from fleet.store import opened
-from schemas.settings import MongoSettings, WorkerSettings
-from workers.agent import RegistrationError
+from schemas.settings import MongoSettings
 from workers.registry import Registry
 
 Counts = Mapping[tuple[str, str], int]
@@ -23,11 +23,7 @@ Counts = Mapping[tuple[str, str], int]
 
 def agents(data: Path | None, *, sessions: bool, as_json: bool) -> Exit:
     """0: listed; 2: a registry named by FLEET_AGENTS, FLEET_AGENT, or FLEET_AGENT_ROLLOUT, cannot be used."""
-    settings = WorkerSettings()
-    try:
-        registry = Registry.load(settings.agents, settings.agent, rollout=settings.agent_rollout)
-    except RegistrationError as error:
-        raise CommandError(Exit.USAGE, str(error)) from None
+    registry = loaded()
     counts = asyncio.run(_counts(addresses.mongo(data))) if sessions else None
     rows = rows_of(registry, counts)
     if as_json:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Coroutine, Mapping
 from socket import gethostname
+from types import MappingProxyType
 from typing import Any
 
 from fleet import broker_part, model_part, mongod_part
@@ -20,11 +21,13 @@ from fleet.service_part import gateway_part, reachable, worker_part
 from fleet.topics import provision, regroup
 from schemas.settings import GatewaySettings, KafkaSettings, ModelSettings, MongoSettings, WorkerSettings
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 
 class Stack:
-    """The parts of one `fleet up` on one data directory."""
+    """The parts of one `fleet up` on one data directory. `environ`: what they all get besides."""
 
-    def __init__(self, data: DataDir, *, workers: int, progress: Progress) -> None:
+    def __init__(self, data: DataDir, *, workers: int, progress: Progress, environ: Mapping[str, str] = _NONE) -> None:
         self.data = data
         self._count = workers
         self._progress = progress
@@ -36,7 +39,7 @@ class Stack:
         self._started_ms = int(time.time() * 1000)
         # In the order in which they drain, each group at once.
         self._groups: dict[str, list[Keeper]] = {name: [] for name in ("gateway", "workers", "model", "base")}
-        self._environ = {**os.environ, MARK: str(data.path)}
+        self._environ = {**os.environ, **environ, MARK: str(data.path)}
         self._address = ""
         self._embedded = False
 

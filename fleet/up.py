@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from fleet.data_dir import DataDir, DirectoryInUse
 from fleet.exits import CommandError, Exit
 from fleet.part import CannotStart, PartFailed
 from fleet.progress import Progress
+from fleet.registries import environ_of
 from fleet.stack import Stack
 
 LEFTOVERS_GRACE_S = 5.0
@@ -24,11 +26,11 @@ LEFTOVERS_GRACE_S = 5.0
 class Up:
     """One `fleet up`."""
 
-    def __init__(self, data: Path, *, workers: int) -> None:
+    def __init__(self, data: Path, *, workers: int, agents: Sequence[str] = ()) -> None:
         self._data = DataDir(data)
         self._console = Console(stderr=True)
         self._progress = Progress(self._console)
-        self._stack = Stack(self._data, workers=workers, progress=self._progress)
+        self._stack = Stack(self._data, workers=workers, progress=self._progress, environ=environ_of(agents))
         self._stop = asyncio.Event()
         self._asked = 0
 
@@ -122,10 +124,10 @@ def explain(error: CannotStart, console: Console) -> None:
             console.print(Text(f"    {line}"), style="dim", highlight=False, soft_wrap=True)
 
 
-def up(data: Path, *, workers: int) -> Exit:
-    """Runs until stopped; the exit code."""
+def up(data: Path, *, workers: int, agents: Sequence[str] = ()) -> Exit:
+    """Runs until stopped; the exit code. `agents`: registries beside those of FLEET_AGENTS. Raises CommandError."""
     try:
-        return asyncio.run(Up(data, workers=workers).run())
+        return asyncio.run(Up(data, workers=workers, agents=agents).run())
     except CannotStart as error:
         explain(error, Console(stderr=True))
         return Exit.NOT_STARTED

@@ -14,7 +14,7 @@ from fleet.exits import Exit
 from schemas.settings import GatewaySettings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
-COMMANDS = ("up", "chat", "send", "topics check", "topics apply", "session show", "session delete", "agents")
+COMMANDS = ("new", "up", "chat", "send", "topics check", "topics apply", "session show", "session delete", "agents")
 LETTERS = ("dead-letters list", "dead-letters show", "dead-letters redrive", "dead-letters discard")
 
 
