@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet.testing.attempt import Crash, Plan, When
 from fleet.testing.conversation import Conversation, Verdict
-from fleet.testing.outcome import Outcome, place
+from fleet.testing.outcome import Outcome, calls_of, place
 from schemas.codes import Code
 from schemas.entries import Entry, Finish, Intent, Step, Suspend
 from schemas.history import HistoryItem
@@ -38,17 +38,17 @@ async def everywhere(
     AssertionError with a sentence for the first one that ends differently."""
     twin = talk.copy()
     undisturbed = await driven(talk, given, Plan(), decisions)
-    before = tuple(talk.state.history)
+    history, calls = tuple(talk.state.history), calls_of(undisturbed.entries)
     points = []
     for crash, entry in _points(undisturbed.entries):
         other = twin.copy()
         seen = await driven(other, given, Plan(crash=crash), decisions)
-        name = place(entry) if isinstance(entry, Step | Intent | Suspend) else ""
+        name = place(entry, calls) if isinstance(entry, Step | Intent | Suspend) else ""
         point = CrashPoint(crash.when, entry.k, name, seen, _unknown(seen, undisturbed))
         _check_rerun(point)
         _check_end(point, undisturbed)
         if not point.unknown:
-            _check_history(point, before, tuple(other.state.history))
+            _check_history(point, history, tuple(other.state.history))
         await other.close()
         points.append(point)
     return undisturbed, tuple(points)
@@ -90,7 +90,7 @@ def _check_rerun(point: CrashPoint) -> None:
         if isinstance(entry, Step):
             number = (entry.run, entry.step)
             if number in done:
-                raise AssertionError(f"crash {point}: step {place(entry)!r} was done and is done again")
+                raise AssertionError(f"crash {point}: step {place(entry, frozenset())!r} was done and is done again")
             done[number] = entry
     calls = {step.call: step for step in done.values() if step.kind == "tool"}
     for frame in point.outcome.frames:

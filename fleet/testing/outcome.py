@@ -99,10 +99,10 @@ def shown(frames: Sequence[Frame]) -> str:
 
 def outcome_of(turn: str, entries: Sequence[Entry], frames: Sequence[Frame], **more: Any) -> Outcome:
     """Read it. `more`: what neither says."""
-    last = entries[-1]
+    last, calls = entries[-1], calls_of(entries)
     known: dict[str, Any] = {
         "turn": turn,
-        "steps": tuple(place(entry) for entry in entries if isinstance(entry, Step)),
+        "steps": tuple(place(entry, calls) for entry in entries if isinstance(entry, Step)),
         "tools": _tools(entries, frames),
         "frames": tuple(frames),
         "entries": tuple(entries),
@@ -126,9 +126,19 @@ def outcome_of(turn: str, entries: Sequence[Entry], frames: Sequence[Frame], **m
     return Outcome(outcome="suspended", text=shown(frames), asks=_asked(asked), usage=usage, **known)
 
 
-def place(entry: Step | Intent | Suspend) -> str:
+def place(entry: Step | Intent | Suspend, calls: frozenset[str]) -> str:
     """A step's name, behind the branch that it is in."""
-    return f"{entry.run}/{entry.name}" if entry.run else entry.name
+    run = _branch(entry.run, calls)
+    return f"{run}/{entry.name}" if run else entry.name
+
+
+def calls_of(entries: Sequence[Entry]) -> frozenset[str]:
+    """The ids of all calls: each has a branch of its own, which says nothing to people."""
+    return frozenset(entry.call for entry in entries if isinstance(entry, Step | Intent | Suspend) and entry.call)
+
+
+def _branch(run: str, calls: frozenset[str]) -> str:
+    return "/".join(name for name in run.split("/") if name not in calls)
 
 
 def _tools(entries: Sequence[Entry], frames: Sequence[Frame]) -> tuple[ToolUse, ...]:
@@ -139,7 +149,8 @@ def _tools(entries: Sequence[Entry], frames: Sequence[Frame]) -> tuple[ToolUse, 
     ended = {entry.call: entry for entry in entries if isinstance(entry, Step) and entry.kind == "tool"}
     begun = {entry.call: entry for entry in entries if isinstance(entry, Intent)}
     calls = dict.fromkeys((*called, *begun, *(call for call in ended if call)))
-    return tuple(_use(call, called.get(call), ended.get(call) or begun.get(call)) for call in calls)
+    uses = (_use(call, called.get(call), ended.get(call) or begun.get(call)) for call in calls)
+    return tuple(use._replace(run=_branch(use.run, calls_of(entries) | calls.keys())) for use in uses)
 
 
 def _use(call: str, frame: Frame | None, entry: Step | Intent | None) -> ToolUse:

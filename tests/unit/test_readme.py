@@ -1,10 +1,13 @@
-"""What the README shows is what works: its example agents run, its commands exist. Starts no process."""
+"""What the README shows is what works: its example agents run, its commands exist. Starts no process.
+
+What it leaves to docs/agents.md is looked up there.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from typer.testing import CliRunner
 
@@ -20,18 +23,29 @@ from workers.registry import specs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+SHOWN = README + (ROOT / "docs" / "agents.md").read_text()
 ADA = SessionInfo(tenant="default", session="s1", user="ada", agent="greeter", agent_version="1")
 
 
 def example(name: str) -> AgentSpec:
-    """The agent of that name out of the README's Python blocks."""
-    for block in re.findall(r"```python\n(.*?)```", README, flags=re.S):
+    """The agent of that name out of the Python blocks."""
+    for block in re.findall(r"```python\n(.*?)```", SHOWN, flags=re.S):
+        if f'name="{name}"' not in block:
+            continue
         names: dict[str, object] = {"__name__": name}
         exec(block, names)
         if name in names:
             (spec,) = specs_of(names[name], "README.md")
             return spec
-    raise AssertionError(f"the README has no agent {name}")
+    raise AssertionError(f"the docs have no agent {name}")
+
+
+def test_the_test_of_the_readme_passes() -> None:
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, flags=re.S) if "fleet.testing" in block)
+    names: dict[str, Any] = {"__name__": "test_dice", "dice": example("dice")}
+    exec(block, names)
+
+    names["test_it_rolls_once_and_talks_about_it"]()
 
 
 async def test_the_shortest_agent_answers() -> None:
