@@ -229,6 +229,7 @@ class Limits(TypedDict, total=False):
     max_steps: int
     fallbacks: tuple[str, ...]
     uses_model: bool
+    profile: bool
 
 
 Authored = Run | Callable[[], Agent] | Callable[[SessionInfo], Agent]

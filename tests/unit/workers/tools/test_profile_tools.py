@@ -15,9 +15,10 @@ from schemas.profile import Profile
 from tests.support.stage import INFO, NOON_MS, Stage
 from workers.agent import AgentTurn
 from workers.context import Context
-from workers.tools.calling import Toolbox, call_tool
+from workers.tools.calling import call_tool
 from workers.tools.profile import profile_tools
 from workers.tools.tool import BadArguments, ToolOutput
+from workers.tools.toolbox import Toolbox
 
 BOB = INFO._replace(user="bob")
 
