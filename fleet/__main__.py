@@ -24,8 +24,10 @@ app = typer.Typer(
 topics_app = typer.Typer(no_args_is_help=True, help="Compares or mends the cluster's topics.")
 session_app = typer.Typer(no_args_is_help=True, help="Shows or deletes a session.")
 letters_app = typer.Typer(no_args_is_help=True, help="Records that were refused, turns that were given up.")
+prices_app = typer.Typer(no_args_is_help=True, help="What tokens cost.")
 chaos_app = typer.Typer(no_args_is_help=True, help="Breaks the fleet on purpose, and proves that it kept its word.")
 app.add_typer(chaos_app, name="chaos")
+app.add_typer(prices_app, name="prices")
 app.add_typer(topics_app, name="topics")
 app.add_typer(session_app, name="session")
 app.add_typer(letters_app, name="dead-letters")
@@ -290,6 +292,17 @@ def agents(as_json: Json = False, sessions: Sessions = False, data: Data = None)
     from fleet.agents import agents as run
 
     raise SystemExit(run(data, sessions=sessions, as_json=as_json))
+
+
+@prices_app.command("check")
+def prices_check(
+    file: Annotated[Path | None, typer.Argument(help="A price table; default: FLEET_PRICES.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Reads a price table as a worker would at its start; exit code 2 with a sentence if it would not start."""
+    from fleet.prices import check
+
+    raise SystemExit(check(file, as_json=as_json))
 
 
 def bad_setting(error: ValidationError) -> str:

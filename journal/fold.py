@@ -83,6 +83,7 @@ def _claim(state: State, version: int, entry: Claim) -> State:
     if now is not None:
         if now.turn != entry.turn:
             raise FoldError(f"version {version}: CLAIM of {entry.turn} while {now.turn} is open")
+        suspended_ms, lost_ms = now.idle_ms(entry.at_ms)
         taken = now._replace(
             attempt=entry.attempt,
             tries=entry.tries,
@@ -92,6 +93,9 @@ def _claim(state: State, version: int, entry: Claim) -> State:
             deadline_ms=entry.deadline_ms,
             progress=False,
             suspended=None,
+            claimed_ms=entry.at_ms,
+            suspended_ms=suspended_ms,
+            lost_ms=lost_ms,
         )
         return state._replace(open=taken)
     parked = state.parked_turn(entry.turn)
@@ -264,7 +268,7 @@ def _next_state(
 
 def _release(state: State, version: int, entry: Release) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "RELEASE")
-    return state._replace(open=now._replace(tries=max(now.tries - 1, 0)))
+    return state._replace(open=now._replace(tries=max(now.tries - 1, 0), handed=now.handed + 1))
 
 
 def _close(state: State, version: int, entry: Close) -> State:

@@ -32,7 +32,11 @@ class OpenTurn(NamedTuple):
     since that CLAIM (a step, a suspension), so that the next CLAIM counts as a first try again. `tries`: a RELEASE
     takes its own attempt out of the count, and no other. `intents`: those whose STEP is not there, so that nobody knows
     what became of the call. `asked`: every decision that it asked for; `suspended`: the last one, until the CLAIM that
-    follows. `held`: it was suspended or parked, so that its record was marked long ago."""
+    follows. `held`: it was suspended or parked, so that its record was marked long ago.
+
+    `claimed_ms`: of the latest CLAIM, 0: of its only one; `suspended_ms`: how long it waited for decisions; `lost_ms`:
+    how long attempts had run, or lain dead, since their last STEP when they were taken over; `handed`: RELEASEs.
+    """
 
     turn: str
     attempt: int
@@ -55,12 +59,25 @@ class OpenTurn(NamedTuple):
     decisions: tuple[ControlNote, ...] = ()
     joined: tuple[ControlNote, ...] = ()
     held: bool = False
+    claimed_ms: int = 0
+    suspended_ms: int = 0
+    lost_ms: int = 0
+    handed: int = 0
 
     @property
     def awaits(self) -> Suspend | None:
         """What the turn is suspended on, as long as nobody has decided."""
         suspended = self.suspended
         return suspended if suspended is not None and self.decided(suspended.call) is None else None
+
+    def idle_ms(self, now_ms: int) -> tuple[int, int]:
+        """How long it was suspended, and how much was lost, if its latest attempt ended with what is written of it."""
+        if self.suspended is not None:
+            return self.suspended_ms + max(now_ms - self.suspended.at_ms, 0), self.lost_ms
+        since_ms = self.claimed_ms or self.began_ms
+        if self.steps and self.steps[-1].attempt == self.attempt:
+            since_ms = self.steps[-1].at_ms
+        return self.suspended_ms, self.lost_ms + max(now_ms - since_ms, 0)
 
     @property
     def steering(self) -> tuple[str, ...]:

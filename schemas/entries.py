@@ -94,7 +94,8 @@ class Step(_Entry):
     """A durable result. `step` counts from 0 within the turn, or within its branch `run`; `digest` is over the
     arguments. `call`: of a tool; `content`, `is_error`: of one that answers in parts; `error`: of a tool with side
     effects that raised, or of which nobody knows what became (`outcome_unknown`). A branch's `text` is no part of the
-    turn's."""
+    turn's. `took`: microseconds since the attempt's last STEP, whichever line's: model, tools, write, agent (see
+    `Hops`)."""
 
     k: Literal["step"] = "step"
     turn: str
@@ -110,6 +111,7 @@ class Step(_Entry):
     call: str | None = None
     error: StepError | None = None
     run: str = ""
+    took: tuple[int, ...] = ()
     content: tuple[Part, ...] | None = None
     is_error: bool = False
 
@@ -132,8 +134,8 @@ class Intent(_Entry):
 
 class Suspend(_Entry):
     """A decision is awaited on `call`; slot and offset are released. Step `step` asks for it, with arguments of this
-    digest. `deadline_ms`: then it is denied; `text`: what was said since the last step. `frames`: the one
-    `approval_requested`."""
+    digest. `deadline_ms`: then it is denied; `text`: what was said since the last step; `took`: as a STEP's.
+    `frames`: the one `approval_requested`."""
 
     k: Literal["suspend"] = "suspend"
     turn: str
@@ -146,6 +148,7 @@ class Suspend(_Entry):
     text: str = ""
     steers: tuple[str, ...] = ()
     run: str = ""
+    took: tuple[int, ...] = ()
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
 

@@ -1,4 +1,4 @@
-"""What one turn cost, on `agent.usage`: time by hop, tokens, money. First parts now; the ledger completes it later."""
+"""What one turn cost, in its FINISH and on `agent.usage`: time by hop, tokens, money, waste. Knows no price table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,29 @@ from schemas.frames import Usage
 
 @dataclass(slots=True)
 class Hops:
-    """Time by hop in microseconds, on the worker's clock; `queue` on the record's timestamp."""
+    """Time by hop in microseconds; they add up to the receipt's `whole_us`. `queue`: until the first CLAIM; `claim`:
+    what claiming takes, and building the agent; `model`, `tools`, `write` (entries), `agent` (its own code): of every
+    attempt as far as it is durable, each moment in one of them; `suspended`: no attempt ran, a decision was awaited;
+    `lost`: of attempts that ended with their process, from the last durable step until somebody took over."""
 
     queue_us: int = 0
     claim_us: int = 0
     model_us: int = 0
     agent_us: int = 0
     write_us: int = 0
+    tools_us: int = 0
+    suspended_us: int = 0
+    lost_us: int = 0
+
+
+@dataclass(slots=True)
+class Waste:
+    """What was done for nothing, as far as it is known. `attempts`: that ended with their process (their time is
+    `lost_us`; what they had asked of a model and not written down is not known); `untold_calls`: tries of model calls
+    of which no provider told the tokens, cut ones mostly: they are in no count, and cost money on top of `money`."""
+
+    attempts: int = 0
+    untold_calls: int = 0
 
 
 class _Encoded:
@@ -41,7 +57,9 @@ class _Encoded:
 
 @dataclass(slots=True)
 class Receipt(_Encoded):
-    """One finished turn. `money` is None where no price is known, never zero."""
+    """One finished turn. `whole_us`: from its record's arrival until its FINISH is made (writing that and publishing
+    come after it: see the metrics). `money`, in `currency`: of all `usage`; None where nothing was used, or a model has
+    no price: then `unpriced` says which, and it is never zero. `quality`: signals by name."""
 
     tenant: str
     session: str
@@ -56,13 +74,25 @@ class Receipt(_Encoded):
     money: float | None = None
     model_calls: int = 0
     retries: int = 0
+    whole_us: int = 0
+    currency: str = ""
+    unpriced: tuple[str, ...] = ()
+    waste: Waste | None = None
+    quality: dict[str, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What orjson takes for it: without what is zero, empty or unknown."""
         hops = self.hops
-        times = {"queue_us": hops.queue_us, "model_us": hops.model_us, "agent_us": hops.agent_us}
-        if hops.claim_us or hops.write_us:
-            times |= {"claim_us": hops.claim_us, "write_us": hops.write_us}
+        times = {
+            "queue_us": hops.queue_us,
+            "claim_us": hops.claim_us,
+            "model_us": hops.model_us,
+            "agent_us": hops.agent_us,
+        }
+        if hops.write_us or hops.tools_us:
+            times |= {"write_us": hops.write_us, "tools_us": hops.tools_us}
+        if hops.suspended_us or hops.lost_us:
+            times |= {"suspended_us": hops.suspended_us, "lost_us": hops.lost_us}
         said: dict[str, Any] = {
             "tenant": self.tenant,
             "session": self.session,
@@ -73,16 +103,29 @@ class Receipt(_Encoded):
             "attempt": self.attempt,
             "at_ms": self.at_ms,
             "hops": times,
+            "whole_us": self.whole_us,
         }
         if self.usage:
             said["usage"] = Fragment(_USAGE.dump_json(self.usage, exclude_none=True))
-        if self.money is not None:
-            said["money"] = self.money
+        if self.money is not None or self.unpriced:
+            self._cost(said)
         if self.model_calls:
             said["model_calls"] = self.model_calls
         if self.retries:
             said["retries"] = self.retries
+        if self.waste is not None:
+            said["waste"] = {"attempts": self.waste.attempts, "untold_calls": self.waste.untold_calls}
+        if self.quality:
+            said["quality"] = self.quality
         return said
+
+    def _cost(self, said: dict[str, Any]) -> None:
+        if self.money is not None:
+            said["money"] = self.money
+        if self.currency:
+            said["currency"] = self.currency
+        if self.unpriced:
+            said["unpriced"] = self.unpriced
 
 
 RECEIPT: TypeAdapter[Receipt] = TypeAdapter(Receipt)

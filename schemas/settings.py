@@ -186,6 +186,9 @@ class WorkerSettings(_Settings):
         description="Which version new sessions get where several are registered: `agent@version=25%` or "
         "`agent@version=tenant1|tenant2`, comma separated; the others get the last one that is not named",
     )
+    prices: Path | None = Field(
+        None, description="The price table, a YAML (docs/ledger.md); empty: no receipt has money. Read at the start"
+    )
     log_format: Literal["json", "text"] = Field("json", description="Log lines for programs or for people")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -47,10 +48,11 @@ from workers.children import Children
 from workers.contained import contain
 from workers.executor import Executor
 from workers.health import CannotListen, HealthServer, health_app
+from workers.ledger.prices import Prices, PricesRefused
 from workers.logs import TurnLog, configure
 from workers.memory import BudgetTooSmall
 from workers.models.openai_compatible import OpenAICompatibleModel
-from workers.models.port import ModelMisconfigured
+from workers.models.port import Model, ModelMisconfigured
 from workers.models.retry import ModelCaller
 from workers.outbox import Outbox
 from workers.partition import CONTROL, TURNS
@@ -71,6 +73,7 @@ REFUSED = (
     RegistrationError,
     ModelMisconfigured,
     CannotListen,
+    PricesRefused,
 )
 _log = logging.getLogger("fleet.worker")
 _STRAYS_S = 1.0  # agents that do not stop may hold up the end of the process so long; all that counts is written
@@ -89,6 +92,7 @@ async def run() -> int:
     for sentence in unknown_variables(os.environ):
         _log.warning(sentence)
     registry = Registry.load(settings.agents, settings.agent, rollout=settings.agent_rollout)
+    prices = Prices.load(settings.prices)
     kafka, sessions = KafkaSettings(), SessionSettings()
     loop = asyncio.get_running_loop()
     contain(loop)
@@ -99,13 +103,6 @@ async def run() -> int:
     await publisher.start()
     model = OpenAICompatibleModel(ModelSettings())
     children = Children(settings.worker_processes, settings.worker_process_bytes)
-    services = Services(
-        models=ModelCaller(model, ModelSettings()),
-        clock_ms=now_ms,
-        children=children,
-        profiles=store.profiles,
-        count=lambda metric, label: worker.system.metrics.count(metric, label),  # noqa: PLW0108 - there is none yet
-    )
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     client_id = f"turnfleet-worker-{settings.worker_name}" if settings.worker_name else ""
     consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL), client_id=client_id)
@@ -113,6 +110,10 @@ async def run() -> int:
     def failed(error: BaseException) -> None:
         worker.failed(error)
 
+    def count(metric: str, label: str) -> None:
+        worker.system.metrics.count(metric, label)
+
+    services = _services(store, model, children, prices, count)
     worker = Worker(
         Parts(
             store=store,
@@ -163,6 +164,19 @@ async def run() -> int:
     status = 1 if worker.error is not None else 0
     _be_gone(_STRAYS_S, status=status)
     return status
+
+
+def _services(
+    store: MongoStore, model: Model, children: Children, prices: Prices, count: Callable[[str, str], None]
+) -> Services:
+    return Services(
+        models=ModelCaller(model, ModelSettings()),
+        clock_ms=now_ms,
+        children=children,
+        profiles=store.profiles,
+        count=count,
+        prices=prices,
+    )
 
 
 def _be_gone(after_s: float, *, status: int) -> None:

@@ -137,9 +137,9 @@ class Actor(Mailbox):
         system.outbox.receipt(receipt)
         hops = receipt.hops
         system.metrics.hops["queue"].observe(hops.queue_us / 1e6)
-        system.metrics.hops["run"].observe((hops.model_us + hops.agent_us) / 1e6)
-        if receipt.model_calls:
-            system.count_models(receipt)
+        system.metrics.hops["run"].observe((hops.model_us + hops.tools_us + hops.write_us + hops.agent_us) / 1e6)
+        if receipt.model_calls and state.open is not None:
+            system.count_models(receipt, state.open.began_ms)
         if system.turn_log.enabled:
             system.turn_log.ended(receipt, version=state.version + 1, finish_us=int(took_s * 1e6))
 

@@ -137,7 +137,9 @@ class Commands(Suspended):
     def _cancel_open(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         """The turn is open and runs nowhere: its outcome is cancelled."""
         result = Result(outcome="cancelled", by="user", unrun=True)
-        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=op.record.control.op, claim=None)
+        entry = endings.finish(
+            self.key, state, result, now_ms=now_ms, op=op.record.control.op, claim=None, prices=self._rules.prices
+        )
         self._cancels.append(self._ops.popleft())
         return self._ask(Append(state.version + 1, entry), out)
 

@@ -10,8 +10,10 @@ from schemas.entries import Claim, Close, ControlNote, Finish, Quarantine, Settl
 from schemas.frames import Cancelled, CancelledBy, Completed, Failed, Terminal, completed, encode
 from schemas.history import HistoryItem
 from schemas.ids import split_key
-from schemas.receipt import Hops, Receipt
 from workers.effects import Mail
+from workers.ledger.booking import receipt_of
+from workers.ledger.prices import NO_PRICES, Prices
+from workers.ledger.tally import Tally
 from workers.remains import of_turn
 from workers.result import Result
 
@@ -32,14 +34,17 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
     op: str | None,
     claim: Claim | None,
     quarantine: Quarantine | None = None,
+    prices: Prices = NO_PRICES,
 ) -> Finish:
     """The FINISH of the open turn, with its frame, history and receipt. Of a turn that is not run again its durable
-    steps say what was shown."""
+    steps say what was shown and used."""
     turn = state.open
     assert turn is not None
     rollback = result.by == "rollback"
     if result.unrun:
         result.text, result.history = of_turn(turn, now_ms)
+        tally = Tally.of(turn.steps)
+        result.usage, result.model_calls, result.untold_calls = tally.usage, tally.calls, tally.untold
     history, joined = result.history, _NONE
     frames: tuple[str, ...] = (_frame(key, turn, result, now_ms).decode(),)
     if turn.joined:
@@ -56,7 +61,7 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
         op=op,
         history=() if rollback else history,
         rollback=rollback,
-        receipt=_receipt(key, state, turn, result, now_ms),
+        receipt=receipt_of(key, state, turn, result, now_ms=now_ms, prices=prices),
         joined=joined,
         claim=claim,
         quarantine=quarantine,
@@ -136,26 +141,6 @@ def _frame(key: str, turn: OpenTurn, result: Result, now_ms: int) -> bytes:
             text=result.text,
             usage=result.usage,
         )
-    )
-
-
-def _receipt(key: str, state: State, turn: OpenTurn, result: Result, now_ms: int) -> Receipt:
-    tenant, session = split_key(key)
-    queued_ms = turn.began_ms - turn.position.timestamp_ms
-    return Receipt(
-        tenant,
-        session,
-        turn.turn,
-        turn.user,
-        state.opened.agent if state.opened else "",
-        result.outcome,
-        turn.attempt,
-        now_ms,
-        Hops(queued_ms * 1_000 if queued_ms > 0 else 0, 0, result.model_us, result.agent_us),
-        result.usage,
-        None,
-        result.model_calls,
-        result.retries,
     )
 
 

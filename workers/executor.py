@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -115,7 +114,7 @@ class RunningTurn:
         self._stray = False
         self._stop: CancelledBy | Literal["deadline"] | None = None
         self._timer: Handle | None = None
-        self._progress = Progress(job, executor.services.clock_ms)
+        self._progress = Progress(job, executor.services.clock_ms, executor.services.clock_ns)
         turn = job.turn
         if turn.deadline_ms <= executor.services.clock_ms():
             self._stop = "deadline"
@@ -193,7 +192,7 @@ class RunningTurn:
 
     async def _run(self) -> None:
         self._entered = True
-        self._progress.began_ns = time.perf_counter_ns()
+        self._progress.began_ns = self._executor.services.clock_ns()
         info = self._job.info
         AT_WORK.set((info.session, self._job.turn.turn, info.agent))
         try:

@@ -23,6 +23,7 @@ from workers.effects import (
     Trigger,
     Wake,
 )
+from workers.ledger.prices import NO_PRICES, Prices
 from workers.letters import Fault
 from workers.line import Line
 from workers.result import Result
@@ -43,13 +44,14 @@ class Terms(NamedTuple):
 class Rules(NamedTuple):
     """What holds for every session of a worker. `terms` raises Refusal (`agent_unknown`). `quarantine_ms`: the longest
     that a session waits for its poisonous turn to be dealt with; `version`: of the agent that a new session (its key)
-    gets, None: as the terms say."""
+    gets, None: as the terms say; `prices`: what tokens cost."""
 
     worker: str
     tries: int
     terms: Callable[[str | None], Terms]
     quarantine_ms: int = 86_400_000
     version: Callable[[str, str], str] | None = None
+    prices: Prices = NO_PRICES
 
     def version_for(self, terms: Terms, key: str) -> str:
         """The version that a session is opened with."""

@@ -246,7 +246,16 @@ class Lifecycle(Commands):
         text = f"{tries - 1} attempts ended with their process" if poison else "the deadline passed"
         self._gave_up = fault_of_open(turn, code, text)
         result = Result(outcome="failed", code=code, message=text, unrun=True)
-        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None, quarantine=quarantine)
+        entry = endings.finish(
+            self.key,
+            state,
+            result,
+            now_ms=now_ms,
+            op=None,
+            claim=None,
+            quarantine=quarantine,
+            prices=self._rules.prices,
+        )
         return self._ask(Append(state.version + 1, entry), out)
 
     def _quarantine_of(self, state: State, now_ms: int) -> Quarantine | None:
@@ -266,7 +275,7 @@ class Lifecycle(Commands):
         if result.outcome == "failed" and result.code is not None and state.open is not None:
             self._gave_up = fault_of_open(state.open, result.code, result.message)
         claim = self._merged_claim(state, now_ms)
-        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=op, claim=claim)
+        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=op, claim=claim, prices=self._rules.prices)
         return self._ask(Append(state.version + 1, entry), out)
 
     def _merged_claim(self, state: State, now_ms: int) -> Claim | None:

@@ -38,8 +38,10 @@ COUNTERS: dict[str, str] = {
     "model_retries_denied": "Model calls that were not tried again because the retry budget was empty",
     "model_fallbacks": "Model calls that another model took over",
     "model_breaker_opens": "Times that a model's breaker opened",
-    "tokens": "Tokens, by kind",
     "compactions": "Histories that were too long, by what became of them: summarised or dropped",
+    "tokens": "Tokens of finished turns, by model and kind; the kinds add up",
+    "money": "What they cost, by model and kind, in the currency of the price table",
+    "unpriced": "Finished turns that used a model without a price, by model",
     "snapshots": "Snapshots written",
     "expired": "Sessions closed because they were idle",
     "memory_pauses": "Times that no more turns were read because memory was short",
@@ -47,14 +49,16 @@ COUNTERS: dict[str, str] = {
     "pool_misses": "Records whose session was not warm",
     "pool_evictions": "Warm sessions dropped, by reason",
 }
-LABELS = {
+LABELS: dict[str, str | tuple[str, ...]] = {
     "turns": "outcome",
     "refused": "code",
     "controls": "kind",
     "decisions": "decision",
     "computes": "outcome",
-    "tokens": "kind",
     "compactions": "outcome",
+    "tokens": ("model", "kind"),
+    "money": ("model", "kind", "currency"),
+    "unpriced": "model",
     "pool_evictions": "reason",
 }
 GAUGES: dict[str, str] = {
@@ -114,14 +118,14 @@ class WorkerMetrics(Collector):
     """The numbers, and how they are shown. `gauges`: read when somebody scrapes."""
 
     def __init__(self, gauges: Callable[[], Mapping[str, float]]) -> None:
-        self.counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
+        self.counts: dict[str, Counter[str | tuple[str, ...]]] = {name: Counter() for name in COUNTERS}
         self.hops = {hop: Histogram(SECONDS) for hop in HOPS}
         self.bulk = Histogram(SIZES)
         self._gauges = gauges
 
-    def count(self, name: str, label: str = "", by: int = 1) -> None:
-        """Add to a counter of `COUNTERS`."""
-        self.counts[name][label] += by
+    def count(self, name: str, label: str | tuple[str, ...] = "", by: float = 1) -> None:
+        """Add to a counter of `COUNTERS`; `label`: as LABELS says, a tuple where those are several."""
+        self.counts[name][label] += by  # type: ignore[assignment]
 
     def settle(self) -> None:
         """Count what the histograms keep."""
@@ -143,9 +147,10 @@ class WorkerMetrics(Collector):
         yield bulk
 
     def _counter(self, name: str, text: str) -> CounterMetricFamily:
-        label = LABELS.get(name)
-        family = CounterMetricFamily(f"fleet_worker_{name}", text, labels=[label] if label else [])
+        label = LABELS.get(name, ())
+        labels = [label] if isinstance(label, str) else [*label]
+        family = CounterMetricFamily(f"fleet_worker_{name}", text, labels=labels)
         for value, number in self.counts[name].items() or [("", 0)]:
-            if label is None or value:
-                family.add_metric([value] if label else [], number)
+            if not labels or value:
+                family.add_metric(([value] if isinstance(value, str) else [*value]) if labels else [], number)
         return family

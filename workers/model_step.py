@@ -7,7 +7,6 @@ gets the answer. What a repeated call showed before is withdrawn first.
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +16,14 @@ from pydantic import JsonValue
 from schemas.codes import Code
 from schemas.entries import Step
 from schemas.errors import RetryableError, TerminalError
+from schemas.frames import Usage
 from schemas.history import HistoryItem, ToolCall
 from schemas.parts import TextPart
 from workers.agent import ModelAnswer
 from workers.answer import clean
 from workers.canonical import MAX_RESULT_BYTES
-from workers.models.port import ModelChunk, ModelDone, ModelRequest
+from workers.ledger.clock import MODEL
+from workers.models.port import ModelChunk, ModelDone, ModelRequest, ModelTimedOut, ModelUnavailable
 from workers.remains import calls_of
 from workers.services import Services
 from workers.steps import Steps
@@ -33,7 +34,7 @@ _KIND = _NAME = "model"
 class ModelStep:
     """`show`: the text is part of the answer."""
 
-    __slots__ = ("_chars", "_progress", "_request", "_services", "_show", "_texts")
+    __slots__ = ("_begun", "_chars", "_paid", "_progress", "_request", "_services", "_show", "_texts", "_untold")
 
     def __init__(self, progress: Steps, services: Services, request: ModelRequest, *, show: bool) -> None:
         self._progress = progress
@@ -42,15 +43,18 @@ class ModelStep:
         self._show = show
         self._texts: list[str] = []
         self._chars = 0
+        self._begun = False
+        self._paid: list[Usage] = []
+        self._untold = 0
 
     async def run(self) -> ModelAnswer:
         """Raises RetryableError when every try failed, TerminalError, TurnLost."""
         progress = self._progress
         digest = request_digest(self._request, show=self._show)
         number, held = progress.take(_KIND, _NAME, digest)
-        progress.whole.model_calls += 1
         if held is not None:
             return self._replay(held)
+        progress.whole.tally.calls += 1
         if self._show:
             progress.answer.in_step()
             progress.answer.open()
@@ -63,14 +67,20 @@ class ModelStep:
         return await self._keep(number, digest, done)
 
     async def _ask(self) -> ModelDone:
-        began_ns, whole = time.perf_counter_ns(), self._progress.whole
+        whole = self._progress.whole
+        whole.clock.enter(MODEL)
         try:
             deadline_ms = whole.job.turn.deadline_ms
             return await self._services.models.ask(
                 self._addressed(), piece=self._piece, again=self._again, deadline_ms=deadline_ms
             )
+        except BaseException as error:
+            self._cut(error)
+            whole.tally.add(tuple(self._paid))
+            whole.tally.untold += self._untold
+            raise
         finally:
-            whole.model_us += (time.perf_counter_ns() - began_ns) // 1000
+            whole.clock.leave(MODEL)
 
     def _addressed(self) -> ModelRequest:
         """With what its digest does not cover: where the call names no model, those of the registration; messages that
@@ -83,7 +93,17 @@ class ModelStep:
             return request
         return replace(request, model=model, fallbacks=tuple(name for name in fallbacks if name != model))
 
+    def _cut(self, error: BaseException) -> None:
+        """A try ended without an answer: what it cost is booked as far as it was told."""
+        usage = error.usage if isinstance(error, ModelUnavailable) else None
+        if usage is not None:
+            self._paid.append(usage)
+        elif self._begun or isinstance(error, ModelTimedOut):
+            self._untold += 1
+        self._begun = False
+
     def _piece(self, piece: ModelChunk) -> None:
+        self._begun = True
         if self._show:
             self._progress.answer.reason(piece.reasoning)
             self._progress.answer.grow(piece.text)
@@ -94,7 +114,8 @@ class ModelStep:
                 raise TerminalError(Code.TOO_LARGE, f"the model said more than {MAX_RESULT_BYTES} characters")
 
     def _again(self, error: RetryableError) -> None:
-        self._progress.whole.retries += 1
+        self._progress.whole.tally.retries += 1
+        self._cut(error)
         self._texts.clear()
         self._chars = 0
         if self._show:
@@ -104,7 +125,7 @@ class ModelStep:
         progress = self._progress
         calls = self._minted(number, done.calls)
         text = progress.answer.close(calls) if self._show else "".join(self._texts)
-        usage = (done.usage,) if done.usage is not None else ()
+        usage = (*self._paid, done.usage) if done.usage is not None else tuple(self._paid)
         result: dict[str, JsonValue] = {"finish": done.finish}
         if self._show:
             result["chars"] = len(text)
@@ -112,10 +133,14 @@ class ModelStep:
             result["text"] = text
         if done.model:
             result["model"] = done.model
+        untold = self._untold + (done.usage is None)
+        if untold:
+            result["untold"] = untold
         if calls:
             result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in calls]
         progress.whole.fitting(result, "the model's answer")
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
+        progress.whole.tally.untold += untold
         return ModelAnswer(text, done.finish, calls, usage, done.model)
 
     def _minted(self, number: int, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:

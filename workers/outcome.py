@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -129,10 +128,9 @@ def _own(items: tuple[HistoryItem, ...]) -> tuple[HistoryItem, ...]:
 
 def _counted(progress: Progress, result: Result) -> Result:
     result.kept = progress.kept
-    result.usage = progress.usage
-    result.model_us = progress.model_us
-    if progress.began_ns:
-        result.agent_us = max((time.perf_counter_ns() - progress.began_ns) // 1000 - progress.model_us, 0)
-    result.model_calls = progress.model_calls
-    result.retries = progress.retries
+    result.model_us, result.tools_us, result.write_us, result.agent_us = progress.took()
+    if not progress.frugal:
+        tally = progress.tally
+        result.usage, result.model_calls = tally.usage, tally.calls
+        result.retries, result.untold_calls = tally.retries, tally.untold
     return result

@@ -12,7 +12,6 @@ from pydantic import JsonValue
 from schemas.codes import Code
 from schemas.entries import ControlNote, Intent, Step, Suspend
 from schemas.errors import TerminalError
-from schemas.frames import Usage
 from schemas.history import HistoryItem
 from schemas.parts import Part
 from workers.answer import Answer
@@ -20,6 +19,8 @@ from workers.branch import Branch
 from workers.canonical import MAX_KEPT_BYTES, MAX_TURN_BYTES, weight
 from workers.emitter import Emitter
 from workers.job import Job, TurnLost
+from workers.ledger.clock import WRITE, HopClock, Took
+from workers.ledger.tally import Tally
 from workers.remains import close_calls, restore, text_of
 from workers.steps import Steps, held_as, place_of
 
@@ -28,17 +29,19 @@ T = TypeVar("T")
 
 class Progress(Steps):
     """`fault`: why the turn cannot go on, whatever the agent makes of it; `lost`: the session is somebody else's;
-    `closed`: the turn is over; `round`: how often the agent was run again. Times in microseconds."""
+    `closed`: the turn is over; `round`: how often the agent was run again."""
 
     __slots__ = (
         "_begun",
         "_branches",
         "_bytes",
         "_calm",
+        "_clock",
         "_doing",
-        "_usage",
+        "_tally",
         "began_ns",
         "clock_ms",
+        "clock_ns",
         "closed",
         "fault",
         "history",
@@ -46,31 +49,27 @@ class Progress(Steps):
         "kept",
         "lost",
         "message",
-        "model_calls",
-        "model_us",
-        "retries",
         "round",
     )
 
-    def __init__(self, job: Job, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, job: Job, clock_ms: Callable[[], int], clock_ns: Callable[[], int]) -> None:
         super().__init__()
         turn = job.turn
         self.began_ns = 0  # when the agent began; 0: it did not
         self.job = job
         self.clock_ms = clock_ms
+        self.clock_ns = clock_ns
         self.fault: TerminalError | None = None
         self.lost = False
         self.closed = False
-        self.model_us = 0
-        self.model_calls = 0
-        self.retries = 0
         self.round = 0
         self.history = job.history
         self.message: HistoryItem | None = None
         self.kept: dict[str, JsonValue] | None = None
         self._begun = 0
         self._doing = 0
-        self._usage: dict[tuple[str | None, str], Usage] = {}
+        self._clock: HopClock | None = None
+        self._tally: Tally | None = None
         self._branches: dict[str, Branch] | None = None
         self._calm: asyncio.Event | None = None
         self._bytes = 0
@@ -102,9 +101,31 @@ class Progress(Steps):
         return self._answer is None and self._begun == 0 and self.fault is None
 
     @property
-    def usage(self) -> tuple[Usage, ...]:
-        """Tokens by provider and model."""
-        return tuple(self._usage.values()) if self._usage else ()
+    def clock(self) -> HopClock:
+        """Which hop the turn is in; most short turns need none."""
+        clock = self._clock
+        if clock is None:
+            clock = self._clock = HopClock(self.clock_ns, self.began_ns or self.clock_ns())
+        return clock
+
+    def took(self) -> Took:
+        """Since the agent began, by hop."""
+        if self._clock is not None:
+            return self._clock.total()
+        return 0, 0, 0, (self.clock_ns() - self.began_ns) // 1000 if self.began_ns else 0
+
+    @property
+    def tally(self) -> Tally:
+        """What the turn has used of models."""
+        tally = self._tally
+        if tally is None:
+            tally = self._tally = Tally()
+        return tally
+
+    @property
+    def frugal(self) -> bool:
+        """No model was asked, in this attempt or before."""
+        return self._tally is None
 
     @property
     def in_step(self) -> bool:
@@ -211,11 +232,14 @@ class Progress(Steps):
     async def durable(self, entry: Step | Intent | Suspend) -> None:
         """Append `entry`. Raises TurnLost."""
         self.check_open()
+        self.clock.enter(WRITE)
         try:
             await self.job.link.append(entry)
         except TurnLost:
             self.lost = True
             raise
+        finally:
+            self.clock.leave(WRITE)
 
     def fail(self, code: Code, text: str) -> NoReturn:
         """The turn cannot go on."""
@@ -249,13 +273,6 @@ class Progress(Steps):
         branches = self._branches.values() if self._branches else ()
         close_calls(self.answer, [*self.open_intents(), *(it for line in branches for it in line.open_intents())])
 
-    def count(self, usage: tuple[Usage, ...]) -> None:
-        """Add tokens."""
-        for new in usage:
-            key = (new.provider, new.model)
-            old = self._usage.get(key)
-            self._usage[key] = new if old is None else _sum(old, new)
-
     def _resume(self) -> None:
         """What earlier attempts left, each line its own."""
         turn = self.job.turn
@@ -271,20 +288,6 @@ class Progress(Steps):
             self._branches = {run: Branch(self, run) for run in lines}
             for run, held in lines.items():
                 self._branches[run].hold(*held)
+        self._tally = Tally.of(turn.steps)
         self._bytes = sum(weight(step.result) for step in turn.steps)
         self.answer.resume(text_of(turn.steps), max(self._held, default=-1))
-
-
-def _sum(old: Usage, new: Usage) -> Usage:
-    return Usage(
-        provider=old.provider,
-        model=old.model,
-        input_tokens=old.input_tokens + new.input_tokens,
-        output_tokens=old.output_tokens + new.output_tokens,
-        cached_input_tokens=_plus(old.cached_input_tokens, new.cached_input_tokens),
-        reasoning_tokens=_plus(old.reasoning_tokens, new.reasoning_tokens),
-    )
-
-
-def _plus(old: int | None, new: int | None) -> int | None:
-    return None if old is None and new is None else (old or 0) + (new or 0)

@@ -34,8 +34,11 @@ class Result:
     message: str = ""
     model_us: int = 0
     agent_us: int = 0
+    tools_us: int = 0
+    write_us: int = 0
     model_calls: int = 0
     retries: int = 0
+    untold_calls: int = 0
     seq: int = 0
     unrun: bool = False
     kept: dict[str, JsonValue] | None = None

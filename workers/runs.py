@@ -224,7 +224,7 @@ class Runs(Questions):
             self._fail_steps()
         if not self.dead:
             self._row += 1
-            self._row_us += result.agent_us + result.model_us
+            self._row_us += result.agent_us + result.model_us + result.tools_us + result.write_us
             self.session.allow_merge(self._may_go_on())
             self._tell(self.session.ended(result, self._system.clock_ms()))
 

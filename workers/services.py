@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from journal.port import Profiles
 from workers.children import Children
+from workers.ledger.prices import NO_PRICES, Prices
 
 if TYPE_CHECKING:
     from workers.models.retry import ModelCaller
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Services:
     """`models`: the one owner of retries, over the configured model; `clock_ms`: the wall clock; `children`: where
-    `ctx.compute` runs; `profiles`: of users; `count`: of a metric of the worker's, by its label."""
+    `ctx.compute` runs; `profiles`: of users; `count`: of a metric of the worker's, by its label; `clock_ns`: a
+    monotonic clock, for hops; `prices`: what tokens cost."""
 
     models: ModelCaller
     clock_ms: Callable[[], int]
     children: Children = field(default_factory=Children)
     profiles: Profiles | None = None
     count: Callable[[str, str], None] = lambda name, label: None
+    clock_ns: Callable[[], int] = time.perf_counter_ns
+    prices: Prices = NO_PRICES

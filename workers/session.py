@@ -279,7 +279,7 @@ class Session(Elsewhere):
         if not self._proof:
             return self._ask(Prove(), out)
         result = Result(outcome="cancelled", by=self._stopping, unrun=True)
-        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None)
+        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=None, claim=None, prices=self._rules.prices)
         return self._ask(Append(state.version + 1, entry), out)
 
     def _next_op(self, state: State, out: list[Effect], now_ms: int) -> bool:

@@ -86,7 +86,6 @@ class Steps:
         held = self._held.pop(step, None)
         if held is not None:
             self._compare(held, kind, name, digest)
-            self.whole.count(held.usage)
         elif self._intents and (intent := self._intents.get(step)) is not None:
             self._compare(intent, kind, name, digest)
         elif self._asked and (asked := self._asked.get(step)) is not None:
@@ -131,7 +130,7 @@ class Steps:
         asked = asked.model_copy(update={"seq": whole.job.emitter.announced_seq(), **self.names})
         turn = whole.job.turn
         entry = Suspend(
-            at_ms=asked.at_ms,
+            at_ms=whole.clock_ms(),  # not of the frame: other steps may have kept it waiting
             turn=turn.turn,
             attempt=turn.attempt,
             call=asked.call,
@@ -142,6 +141,7 @@ class Steps:
             digest=digest,
             text=self.answer.take(),
             steers=self._steers.pop(step, ()),
+            took=whole.clock.split(),
             frames=(encode(asked).decode(),),
         )
         await whole.durable(entry)
@@ -157,7 +157,8 @@ class Steps:
         self._intents.pop(step.step, None)
         await self.whole.durable(step)
         self.answer.durable(step.step)
-        self.whole.count(step.usage)
+        if step.usage:
+            self.whole.tally.add(step.usage)
         names = {"run": self.run} if self.run else {}  # also of a quiet branch: its numbers are its own
         self.emitter.send(StepDone, step=step.step, kind=step.kind, name=step.name, **names)
 
@@ -195,6 +196,7 @@ class Steps:
             error=error,
             content=content,
             is_error=is_error,
+            took=whole.clock.split(),
         )
 
     def left(self) -> tuple[Step | Intent, ...]:

@@ -31,6 +31,7 @@ from workers.emitter import CallLater
 from workers.executor import Executor
 from workers.gate import Gate
 from workers.holdings import Rules, Terms
+from workers.ledger.prices import KINDS, NANOS, counts
 from workers.logs import TurnLog
 from workers.metrics import WorkerMetrics
 from workers.outbox import Outbox
@@ -106,7 +107,12 @@ class ActorSystem:
             settings.worker_pool_bytes, settings.worker_pool_idle_s, clock_s=parts.clock_s
         )
         self.rules = Rules(
-            worker, settings.worker_tries, self._terms, sessions.session_quarantine_s * 1_000, self._version
+            worker,
+            settings.worker_tries,
+            self._terms,
+            quarantine_ms=sessions.session_quarantine_s * 1_000,
+            version=self._version,
+            prices=parts.executor.services.prices,
         )
         self.partitions: dict[int, Partition] = {}
         self.waiting = 0
@@ -274,13 +280,19 @@ class ActorSystem:
         record = trigger.record
         self.outbox.refuse(record, TURNS, code, text, lambda: self.mark(trigger), self.clock_ms())
 
-    def count_models(self, receipt: Receipt) -> None:
-        """Model calls and tokens of a finished turn."""
+    def count_models(self, receipt: Receipt, began_ms: int) -> None:
+        """Model calls, tokens and money of a finished turn."""
         self.metrics.count("model_calls", by=receipt.model_calls)
         self.metrics.count("model_retries", by=receipt.retries)
+        prices = self.rules.prices
         for usage in receipt.usage:
-            self.metrics.count("tokens", "input", usage.input_tokens)
-            self.metrics.count("tokens", "output", usage.output_tokens)
+            cost = prices.cost(usage, began_ms)
+            for place, (kind, tokens) in enumerate(zip(KINDS, counts(usage), strict=True)):
+                self.metrics.count("tokens", (usage.model, kind), tokens)
+                if cost is not None:
+                    self.metrics.count("money", (usage.model, kind, prices.currency), cost[place] / NANOS)
+            if cost is None:
+                self.metrics.count("unpriced", usage.model)
 
     def list_session(self, key: str, state: State) -> None:
         """Have the directory told soon."""

@@ -22,6 +22,7 @@ from schemas.frames import ToolCalled, ToolResult
 from schemas.parts import Part
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.cutting import cut_parts
+from workers.ledger.clock import TOOLS
 from workers.remains import result_parts
 from workers.steps import Steps, call_of
 from workers.tools.tool import KEY, ToolOutput
@@ -79,7 +80,7 @@ class ToolStep:
             return self._replay(held)
         if not self._side_effects and progress.intent(self._number) is None:
             self._tell_call()
-            return await self._keep(_kept_form(await self._made({}), self._what))
+            return await self._keep(_kept_form(await self._called({}), self._what))
         return await self._once()
 
     async def around(self, context: Callable[[Steps], object]) -> JsonValue | ToolOutput:
@@ -115,7 +116,7 @@ class ToolStep:
             raise await self._kept(OutcomeUnknown(self._name, self._call))
         self._tell_call()
         try:
-            made = await self._made({KEY: intent.key} if self._takes_key else {})
+            made = await self._called({KEY: intent.key} if self._takes_key else {})
             result = _kept_form(made, self._what)
             self._progress.whole.fitting(_weighed(result), self._what)
         except (RetryableError, TerminalError) as error:
@@ -145,6 +146,14 @@ class ToolStep:
         number = f"{run}/{self._number}" if run else self._number
         place = (job.info.tenant, job.info.session, job.turn.turn, job.turn.began_ms, number, self._name, self._digest)
         return hashlib.sha256("\n".join(map(str, place)).encode()).hexdigest()[:32]
+
+    async def _called(self, more: dict[str, str]) -> Any:
+        clock = self._progress.whole.clock
+        clock.enter(TOOLS)
+        try:
+            return await self._made(more)
+        finally:
+            clock.leave(TOOLS)
 
     async def _made(self, more: dict[str, str]) -> Any:
         try:

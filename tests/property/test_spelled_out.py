@@ -14,7 +14,7 @@ from schemas.entries import Claim, Finish, Open, Position, body_of, entry_of
 from schemas.frames import FRAME, Completed, Cut, Usage, completed, encode
 from schemas.history import HistoryItem, ToolCall
 from schemas.parts import DataPart, FilePart, Part, TextPart
-from schemas.receipt import RECEIPT, Hops, Receipt
+from schemas.receipt import RECEIPT, Hops, Receipt, Waste
 from schemas.turn import GivenItem, Turn, TurnInput
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -52,11 +52,15 @@ RECEIPTS = st.builds(
     outcome=st.just("completed"),
     attempt=NUMBER,
     at_ms=NUMBER,
-    hops=st.builds(Hops, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
+    hops=st.builds(Hops, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
     usage=USAGE,
     money=st.none() | st.just(0.25),
     model_calls=NUMBER,
     retries=NUMBER,
+    whole_us=NUMBER,
+    unpriced=st.lists(TEXT, max_size=1).map(tuple),
+    waste=st.none() | st.builds(Waste, NUMBER, NUMBER),
+    quality=st.none() | st.just({"length": 0.5}),
 )
 INPUTS = st.builds(
     TurnInput,

@@ -24,6 +24,7 @@ from workers.agent import AgentSpec
 from workers.builder import Builder
 from workers.contained import contain
 from workers.executor import Executor
+from workers.ledger.prices import NO_PRICES
 from workers.logs import TurnLog
 from workers.outbox import Outbox
 from workers.partition import CONTROL, TURNS
@@ -49,6 +50,8 @@ class MemoryFleet:
         self.models: Any = None
         self.log = StringIO()
         self.clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self.clock_ns: Callable[[], int] = time.perf_counter_ns
+        self.prices = NO_PRICES
         self._topics = load_topics(None)
         self._names = itertools.count(1)
 
@@ -71,16 +74,20 @@ class MemoryFleet:
         registry.default = self.default
         consumer = MemoryGroupConsumer(self.cluster, "workers", (TURNS, CONTROL), session_timeout_s=0.3)
         name = f"w{next(self._names)}"
+        services = Services(
+            self.models,
+            self.clock_ms,
+            profiles=self.store.profiles,
+            clock_ns=self.clock_ns,
+            prices=self.prices,
+        )
         parts = Parts(
             store=self.store,
             consumer=consumer,
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
             builder=Builder(),
-            executor=Executor(
-                Services(models=self.models, clock_ms=self.clock_ms, profiles=self.store.profiles),
-                call_later=loop.call_later,
-            ),
+            executor=Executor(services, call_later=loop.call_later),
             turn_log=TurnLog(enabled=True, call_later=loop.call_later, stream=self.log),
             clock_ms=self.clock_ms,
             clock_s=loop.time,

@@ -57,6 +57,9 @@ class Time:
     def clock_ms(self) -> int:
         return NOON_MS + round(self.now_s * 1000)
 
+    def clock_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         timer = Timer(self.now_s + seconds, call)
         self.timers.append(timer)
@@ -81,7 +84,8 @@ class Time:
 
 
 class Told:
-    """A model that says what it is told, one script a call: texts, ModelChunk, ModelDone, an exception, or "…" (hang).
+    """A model that says what it is told, one script a call: texts, ModelChunk, ModelDone, an exception, "…" (hang), a
+    function to be called meanwhile.
 
     A script without ModelDone ends with one.
     """
@@ -110,6 +114,9 @@ class Told:
                 await asyncio.get_running_loop().create_future()
             if isinstance(piece, BaseException):
                 raise piece
+            if callable(piece):
+                piece()
+                continue
             yield ModelChunk(text=piece) if isinstance(piece, str) else piece
         if not (script and isinstance(script[-1], ModelDone)):
             yield ModelDone(usage=Usage(model="told", input_tokens=3, output_tokens=2))
@@ -208,6 +215,7 @@ class Stage:
             children or Children(),
             profiles,
             lambda metric, label: self.counted.append((metric, label)),
+            clock_ns=self.time.clock_ns,
         )
         self.executor = Executor(services, call_later=self.time.call_later)
         self.job = Job(

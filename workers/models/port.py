@@ -120,7 +120,10 @@ class ModelRateLimited(RetryableError):
 
 
 class ModelUnavailable(RetryableError):
-    """5xx, no connection, a connection cut midway or a time-out: passes."""
+    """5xx, no connection, a connection cut midway or a time-out: passes. `usage`: what the provider told of the tokens
+    before that."""
+
+    usage: Usage | None = None
 
     def __init__(self, text: str, *, after_s: float | None = None) -> None:
         super().__init__(text, code=Code.MODEL_ERROR, after_s=after_s)

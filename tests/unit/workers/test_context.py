@@ -685,7 +685,7 @@ async def test_a_fallback_of_the_registration_answers_and_the_step_names_it() ->
     result = await stage.play()
     assert models_of(stage) == ["a", "x", "b"]
     assert (result.text, stage.shown, seen) == ("Hello", "Hello", ["b"])
-    assert stage.link.steps[0].result == {"finish": "stop", "chars": 5, "model": "b"}
+    assert stage.link.steps[0].result == {"finish": "stop", "chars": 5, "model": "b", "untold": 2}
 
 
 async def test_a_call_may_name_its_own_model_and_fallbacks() -> None:

@@ -364,15 +364,16 @@ async def test_lone_surrogates_are_replaced() -> None:
 async def test_the_result_says_what_the_turn_cost() -> None:
     async def agent(turn: AgentTurn, ctx: Context) -> None:
         await ctx.model("one", show=False)
+        stage.time.advance(2)
         await ctx.model()
 
-    result = await Stage(agent).play()
+    stage: Stage = Stage(agent, Told([lambda: stage.time.advance(3), "Hello"]))
+    result = await stage.play()
     assert (result.model_calls, result.retries) == (2, 0)
     assert [usage.model_dump(exclude_none=True) for usage in result.usage] == [
         {"model": "told", "input_tokens": 6, "output_tokens": 4}
     ]
-    assert result.model_us > 0
-    assert result.agent_us >= 0
+    assert (result.model_us, result.agent_us) == (6_000_000, 2_000_000)
 
 
 async def test_a_result_that_cannot_be_handed_over_is_told_to_the_owner_of_the_process() -> None:
