@@ -235,10 +235,7 @@ def played(plan: Plan) -> tuple[Receipt, dict[str, float], list[Entry]]:
     return finish.receipt, expected(entries, trace, first.position.timestamp_ms), entries
 
 
-@settings(max_examples=60, deadline=None)
-@given(plan=PLANS)
-def test_the_parts_add_up_and_each_is_what_it_says(plan: Plan) -> None:
-    receipt, wanted, entries = played(plan)
+def check(plan: Plan, receipt: Receipt, wanted: dict[str, float], entries: list[Entry]) -> None:
     first = next(entry for entry in entries if isinstance(entry, Claim))
     hops = {hop: getattr(receipt.hops, f"{hop}_us") / 1e6 for hop in wanted}
     whole_s = (receipt.at_ms - first.position.timestamp_ms) / 1000
@@ -251,11 +248,18 @@ def test_the_parts_add_up_and_each_is_what_it_says(plan: Plan) -> None:
     assert (receipt.waste.attempts if receipt.waste is not None else 0) == claims - 1 - suspends
 
 
+@settings(max_examples=60, deadline=None)
+@given(plan=PLANS)
+def test_the_parts_add_up_and_each_is_what_it_says(plan: Plan) -> None:
+    check(plan, *played(plan))
+
+
 def test_a_turn_with_everything() -> None:
     """Not left to chance: parallel model and tool calls, a retry, a decision, a worker that dies, in one turn."""
     together: Block = [("model", 300), ("tool", 200), ("own", 100), ("branch", 150)]
     plan = Plan([together, [("cut", 200)], "ask", [("pay", 300), ("model", 100)]], [200], 100, 500)
-    receipt, _, _ = played(plan)
+    receipt, wanted, entries = played(plan)
+    check(plan, receipt, wanted, entries)
     hops = receipt.hops
     assert hops.queue_us >= 100_000 and hops.suspended_us >= 500_000 and hops.lost_us > 0
     assert min(hops.model_us, hops.tools_us, hops.write_us, hops.claim_us) > 0
