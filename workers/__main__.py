@@ -88,9 +88,7 @@ def now_ms() -> int:
 async def run() -> int:
     """Put a worker together and run it until SIGTERM, SIGINT or something that does not pass."""
     settings = WorkerSettings()
-    configure(settings.log_format, settings.log_level)
-    for sentence in unknown_variables(os.environ):
-        _log.warning(sentence)
+    _speak_up(settings)
     registry = Registry.load(settings.agents, settings.agent, rollout=settings.agent_rollout)
     prices = Prices.load(settings.prices)
     kafka, sessions = KafkaSettings(), SessionSettings()
@@ -156,14 +154,24 @@ async def run() -> int:
     await worker.drain()
     await health.stop()
     await asyncio.gather(serving, watching, return_exceptions=True)
-    await children.close()
-    await model.close()
-    await admin.stop()
+    await _close(children, model, admin)
     watchdog.stop()
     _log.info("worker ended", extra={"worker": name})
     status = 1 if worker.error is not None else 0
     _be_gone(_STRAYS_S, status=status)
     return status
+
+
+def _speak_up(settings: WorkerSettings) -> None:
+    configure(settings.log_format, settings.log_level)
+    for sentence in unknown_variables(os.environ):
+        _log.warning(sentence)
+
+
+async def _close(children: Children, model: Model, admin: KafkaAdmin) -> None:
+    await children.close()
+    await model.close()
+    await admin.stop()
 
 
 def _services(
