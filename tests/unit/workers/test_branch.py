@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from fleet.testing import Lab, says
 from schemas.codes import Code
 from schemas.entries import Intent, Step
 from schemas.errors import TerminalError
 from schemas.history import ToolCall
 from schemas.parts import TextPart
 from tests.support.stage import Stage, Told
-from workers.agent import AgentTurn
+from workers.agent import AgentTurn, agent
 from workers.context import Context
 from workers.job import TurnLost
 from workers.model_step import call_id
@@ -255,3 +256,19 @@ async def test_a_turn_cut_short_keeps_the_results_of_calls_made_in_branches() ->
         ("assistant", "Adding.", None),
         ("tool", "added", MINTED[0]),
     ]
+
+
+def test_what_a_helper_spent_counts_also_where_its_result_is_replayed() -> None:
+    async def asks_helper(turn: AgentTurn, ctx: Context) -> str:
+        async def help_(line: Context) -> str:
+            return (await line.model("go on")).text
+
+        return str(await ctx.delegate("help", help_, {}))
+
+    build = agent(name="asks_helper", version="1")(asks_helper)
+    lab = Lab(build, model=[says("so it is", usage=(40, 2))])
+    points = lab.crash_everywhere("?")
+
+    assert lab.last is not None
+    assert lab.last.tokens == 42
+    assert {point.outcome.tokens for point in points} == {42}
