@@ -22,12 +22,14 @@ from journal.memory_parts import (
     MemoryTimers,
 )
 from journal.memory_payloads import MemoryPayloads
+from journal.memory_pins import MemoryPins
 from journal.port import (
     Directory,
     Found,
     Journal,
     LetterMarks,
     Payloads,
+    Pins,
     Profiles,
     Row,
     Snapshots,
@@ -150,6 +152,7 @@ class MemoryStore:
         self.timers: Timers = MemoryTimers(gate)
         self.letters: LetterMarks = MemoryLetterMarks(gate)
         self.profiles: Profiles = MemoryProfiles(gate)
+        self.pins: Pins = MemoryPins(gate)
         self.survey: Survey = self.survey_of(self.log)
 
     def survey_of(self, journal: MemoryJournal) -> MemorySurvey:

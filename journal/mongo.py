@@ -23,6 +23,7 @@ from journal.mongo_fetch import MongoFetch
 from journal.mongo_journal import COLLECTION, MongoJournal
 from journal.mongo_letters import MongoLetterMarks
 from journal.mongo_payloads import MongoPayloads
+from journal.mongo_pins import MongoPins
 from journal.mongo_profiles import MongoProfiles
 from journal.mongo_snapshots import MongoSnapshots
 from journal.mongo_survey import MongoSurvey
@@ -33,6 +34,7 @@ from journal.port import (
     Journal,
     LetterMarks,
     Payloads,
+    Pins,
     Profiles,
     Snapshots,
     StoreMismatch,
@@ -76,6 +78,7 @@ class MongoStore:
         self.timers: Timers = self._timers
         self.letters: LetterMarks = MongoLetterMarks(database, wait_ms=self._timeout_ms)
         self.profiles: Profiles = MongoProfiles(database, wait_ms=self._timeout_ms)
+        self.pins: Pins = MongoPins(database, wait_ms=self._timeout_ms)
         self.survey: Survey = MongoSurvey(database, self._payloads)
         self._meta: AsyncCollection[Document] = database["meta"].with_options(
             read_concern=ReadConcern("majority"),

@@ -230,6 +230,35 @@ class Profiles(Protocol):
         where it is not that one. After StoreUnavailable either may be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A tool of an MCP server as it was accepted and as it is offered now: digests. `accepted` None: it was not, or no
+    longer is; `text`: what `offered` is the digest of."""
+
+    server: str
+    tool: str
+    accepted: str | None
+    offered: str
+    text: str
+    at_ms: int
+
+
+class Pins(Protocol):
+    """One pin a tool, key (server, tool). Every method raises StoreUnavailable."""
+
+    async def of(self, servers: Sequence[str]) -> list[Pin]:
+        """Those of these servers, in order of (server, tool)."""
+
+    async def first(self, pin: Pin) -> Pin:
+        """Insert, unless the tool has a pin; the one that it has then."""
+
+    async def offer(self, pin: Pin) -> None:
+        """`offered`, `text` and `at_ms` of an existing pin become these; `accepted` stays as it is."""
+
+    async def accept(self, server: str, tool: str, digest: str | None) -> bool:
+        """`accepted` becomes `digest`, if that is what is offered now, or None; whether it did."""
+
+
 class Wanted(NamedTuple):
     """What is asked of many sessions at once. `rows`: session → version after which its rows are wanted, at most
     `limit` rows in all; `snapshots`: sessions; `chunks`: session → (base, count), for chunks 0 … count-1 of a life."""
@@ -272,6 +301,8 @@ class Store(Protocol):
     timers: Timers
     letters: LetterMarks
     profiles: Profiles
+
+    pins: Pins
     survey: Survey
 
     async def start(self) -> None:

@@ -189,6 +189,7 @@ class WorkerSettings(_Settings):
     prices: Path | None = Field(
         None, description="The price table, a YAML (docs/ledger.md); empty: no receipt has money. Read at the start"
     )
+    mcp: Path | None = Field(None, description="The file of the MCP servers, see mcp.md; empty: none")
     log_format: Literal["json", "text"] = Field("json", description="Log lines for programs or for people")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 

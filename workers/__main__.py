@@ -50,7 +50,10 @@ from workers.executor import Executor
 from workers.health import CannotListen, HealthServer, health_app
 from workers.ledger.prices import Prices, PricesRefused
 from workers.logs import TurnLog, configure
+from workers.mcp.config import load
+from workers.mcp.host import McpHost
 from workers.memory import BudgetTooSmall
+from workers.metrics import WorkerMetrics
 from workers.models.openai_compatible import OpenAICompatibleModel
 from workers.models.port import Model, ModelMisconfigured
 from workers.models.retry import ModelCaller
@@ -101,6 +104,7 @@ async def run() -> int:
     await publisher.start()
     model = OpenAICompatibleModel(ModelSettings())
     children = Children(settings.worker_processes, settings.worker_process_bytes)
+    mcp = McpHost(load(settings.mcp), store.pins, children, clock_ms=now_ms)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     client_id = f"turnfleet-worker-{settings.worker_name}" if settings.worker_name else ""
     consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL), client_id=client_id)
@@ -111,7 +115,7 @@ async def run() -> int:
     def count(metric: str, label: str) -> None:
         worker.system.metrics.count(metric, label)
 
-    services = _services(store, model, children, prices, count)
+    services = _services(store, model, children, mcp, prices, count)
     worker = Worker(
         Parts(
             store=store,
@@ -130,7 +134,7 @@ async def run() -> int:
         settings=settings,
         sessions=sessions,
     )
-    children.tell = lambda outcome: worker.system.metrics.count("computes", outcome)
+    _count(worker.system.metrics, children, mcp)
     metrics = CollectorRegistry()
     metrics.register(worker.system.metrics)
     readiness = Readiness(worker, admin, topics)
@@ -143,9 +147,9 @@ async def run() -> int:
         Limits.of(settings, kafka), leave=consumer.leave, count=lambda: worker.system.metrics.count("stalls")
     )
     await worker.start()
-    _calm_gc()
+    mcp.warm_up()
+    _calm()
     watchdog.start()
-    sys.setswitchinterval(_SWITCH_S)
     serving = asyncio.create_task(health.serve(), name="health")
     watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
     _log.info("worker started", extra={"worker": name})
@@ -154,7 +158,7 @@ async def run() -> int:
     await worker.drain()
     await health.stop()
     await asyncio.gather(serving, watching, return_exceptions=True)
-    await _close(children, model, admin)
+    await _close(mcp, children, model, admin)
     watchdog.stop()
     _log.info("worker ended", extra={"worker": name})
     status = 1 if worker.error is not None else 0
@@ -168,14 +172,20 @@ def _speak_up(settings: WorkerSettings) -> None:
         _log.warning(sentence)
 
 
-async def _close(children: Children, model: Model, admin: KafkaAdmin) -> None:
+async def _close(mcp: McpHost, children: Children, model: Model, admin: KafkaAdmin) -> None:
+    await mcp.close()
     await children.close()
     await model.close()
     await admin.stop()
 
 
 def _services(
-    store: MongoStore, model: Model, children: Children, prices: Prices, count: Callable[[str, str], None]
+    store: MongoStore,
+    model: Model,
+    children: Children,
+    mcp: McpHost,
+    prices: Prices,
+    count: Callable[[str, str], None],
 ) -> Services:
     return Services(
         models=ModelCaller(model, ModelSettings()),
@@ -184,7 +194,15 @@ def _services(
         profiles=store.profiles,
         count=count,
         prices=prices,
+        tools=mcp,
     )
+
+
+def _count(metrics: WorkerMetrics, children: Children, mcp: McpHost) -> None:
+    """What happens beside the turns' own parts is counted as well."""
+    children.tell = lambda outcome: metrics.count("computes", outcome)
+    mcp.tell = lambda what, server, outcome: metrics.count(what, (server, outcome))
+    metrics.gauge("mcp_leases", lambda: mcp.open_leases)
 
 
 def _be_gone(after_s: float, *, status: int) -> None:
@@ -194,12 +212,13 @@ def _be_gone(after_s: float, *, status: int) -> None:
     timer.start()
 
 
-def _calm_gc() -> None:
+def _calm() -> None:
     """Warm sessions are many small objects that live long: looking at all of them for every 700 new ones costs half of
     the worker's time. What is there now stays for ever; the rest is looked at rarely."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    sys.setswitchinterval(_SWITCH_S)
 
 
 async def _check_topics(store: MongoStore, admin: KafkaAdmin, topics: Topics) -> None:

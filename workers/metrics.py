@@ -32,6 +32,8 @@ COUNTERS: dict[str, str] = {
     "decisions": "Decisions on suspended turns, by decision",
     "timers": "Timers that were found due",
     "computes": "Calls in processes of their own, by outcome",
+    "mcp_calls": "Calls of MCP tools, by server and outcome",
+    "mcp_openings": "Connections to MCP servers that were opened, failed, were lost or closed, by server",
     "stalls": "Times that the loop was blocked for longer than FLEET_WORKER_STALL_WARN_S",
     "model_calls": "Model calls",
     "model_retries": "Model calls that were tried again",
@@ -55,6 +57,8 @@ LABELS: dict[str, str | tuple[str, ...]] = {
     "controls": "kind",
     "decisions": "decision",
     "computes": "outcome",
+    "mcp_calls": ("server", "outcome"),
+    "mcp_openings": ("server", "outcome"),
     "compactions": "outcome",
     "tokens": ("model", "kind"),
     "money": ("model", "kind", "currency"),
@@ -74,6 +78,7 @@ GAUGES: dict[str, str] = {
     "held": "Sessions held back: their model takes no calls, or another one makes its last try",
     "model_breaker": "Breakers of the models, the worst: 0 closed, 1 half open, 2 open",
     "model_retries_left": "Retries that the budget allows now",
+    "mcp_leases": "Open connections to MCP servers",
     "lag": "Records not read yet, all partitions",
     "pool_sessions": "Warm sessions",
     "pool_bytes": "Bytes of warm sessions, estimated",
@@ -122,10 +127,15 @@ class WorkerMetrics(Collector):
         self.hops = {hop: Histogram(SECONDS) for hop in HOPS}
         self.bulk = Histogram(SIZES)
         self._gauges = gauges
+        self._more: dict[str, Callable[[], float]] = {}
 
     def count(self, name: str, label: str | tuple[str, ...] = "", by: float = 1) -> None:
         """Add to a counter of `COUNTERS`; `label`: as LABELS says, a tuple where those are several."""
         self.counts[name][label] += by  # type: ignore[assignment]
+
+    def gauge(self, name: str, read: Callable[[], float]) -> None:
+        """Read gauge `name` of `GAUGES` so."""
+        self._more[name] = read
 
     def settle(self) -> None:
         """Count what the histograms keep."""
@@ -135,7 +145,7 @@ class WorkerMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         for name, text in COUNTERS.items():
             yield self._counter(name, text)
-        values = self._gauges()
+        values = {**self._gauges(), **{name: read() for name, read in self._more.items()}}
         for name, text in GAUGES.items():
             yield GaugeMetricFamily(f"fleet_worker_{name}", text, value=values.get(name, 0.0))
         hop = HistogramMetricFamily("fleet_worker_hop_seconds", "Time of a turn by hop", labels=["hop"])

@@ -1,4 +1,4 @@
-"""What every turn of a worker shares: the model, the clock, processes to compute in. Plain values; knows no turn."""
+"""What every turn of a worker shares: the model, the clock, processes to compute in, tools. Plain values; no turn."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from workers.ledger.prices import NO_PRICES, Prices
 
 if TYPE_CHECKING:
     from workers.models.retry import ModelCaller
+    from workers.tools.tool import ToolSource
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """`models`: the one owner of retries, over the configured model; `clock_ms`: the wall clock; `children`: where
     `ctx.compute` runs; `profiles`: of users; `count`: of a metric of the worker's, by its label; `clock_ns`: a
-    monotonic clock, for hops; `prices`: what tokens cost."""
+    monotonic clock, for hops; `prices`: what tokens cost; `tools`: those that the operator
+    gives to agents, MCP servers."""
 
     models: ModelCaller
     clock_ms: Callable[[], int]
@@ -28,3 +30,4 @@ class Services:
     count: Callable[[str, str], None] = lambda name, label: None
     clock_ns: Callable[[], int] = time.perf_counter_ns
     prices: Prices = NO_PRICES
+    tools: ToolSource | None = None

@@ -100,6 +100,7 @@ class FaultyStore:
         self.timers = twin.timers
         self.letters = twin.letters
         self.profiles = twin.profiles
+        self.pins = twin.pins
         self.survey = twin.survey
         self.fetch = twin.fetch
         self.start = twin.start
