@@ -18,6 +18,7 @@ from fleet.chaos import finding, plan
 from gateway.metrics import Metrics
 from schemas import settings
 from schemas.codes import MEANINGS
+from workers.mcp import config
 from workers.metrics import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,7 @@ def settings_table() -> str:
 def _default(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
-    return f"`{value}`" if value not in ("", (), None) else "none"
+    return f"`{value}`" if value not in ("", (), None, {}) else "none"
 
 
 def _text(field: Any) -> str:
@@ -99,7 +100,17 @@ def chaos_table() -> str:
     return f"{faults}\n\n{table(('promise', 'breach', 'what was seen'), rows)}"
 
 
+def mcp_table() -> str:
+    """Every key of the file of MCP servers: of a server, then of a tool's policy."""
+    parts = []
+    for head, model in (("key of a server", config.ServerConfig), ("key of a tool", config.PolicyConfig)):
+        rows = [(f"`{name}`", _default(field.default), _text(field)) for name, field in model.model_fields.items()]
+        parts.append(table((head, "default", "meaning"), rows))
+    return "\n\n".join(parts)
+
+
 TABLES = {
+    "mcp.md": mcp_table,
     "reliability.md": chaos_table,
     "settings.md": settings_table,
     "topics.md": topics_table,

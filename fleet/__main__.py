@@ -26,6 +26,10 @@ session_app = typer.Typer(no_args_is_help=True, help="Shows or deletes a session
 letters_app = typer.Typer(no_args_is_help=True, help="Records that were refused, turns that were given up.")
 prices_app = typer.Typer(no_args_is_help=True, help="What tokens cost.")
 chaos_app = typer.Typer(no_args_is_help=True, help="Breaks the fleet on purpose, and proves that it kept its word.")
+agents_app = typer.Typer(help="The agents that workers started here would have, and their tools.")
+pins_app = typer.Typer(no_args_is_help=True, help="What MCP servers offer, and what was accepted of it.")
+agents_app.add_typer(pins_app, name="pins")
+app.add_typer(agents_app, name="agents")
 app.add_typer(chaos_app, name="chaos")
 app.add_typer(prices_app, name="prices")
 app.add_typer(topics_app, name="topics")
@@ -47,6 +51,10 @@ Codes = Annotated[list[str] | None, typer.Option("--code", help="Only with this 
 OfSession = Annotated[str | None, typer.Option("--session", help="Only of this session.")]
 Since = Annotated[str | None, typer.Option("--since", help="Written at this moment or later: 2h (ago) or ISO 8601.")]
 Until = Annotated[str | None, typer.Option("--until", help="Written before this moment.")]
+
+Server = Annotated[str, typer.Argument(help="Its name in the file of MCP servers.")]
+ToolName = Annotated[str, typer.Argument(help="The server's name for it.")]
+Digest = Annotated[str | None, typer.Option("--digest", help="Only if this is (the beginning of) what is offered.")]
 
 
 @app.command()
@@ -286,14 +294,6 @@ def drain(
     raise SystemExit(run(data, worker, pid=pid, wait=wait, timeout_s=timeout_s, as_json=as_json))
 
 
-@app.command()
-def agents(as_json: Json = False, sessions: Sessions = False, data: Data = None) -> None:
-    """Lists the agents that workers started here would have; with --sessions, how many sessions run each version."""
-    from fleet.agents import agents as run
-
-    raise SystemExit(run(data, sessions=sessions, as_json=as_json))
-
-
 @prices_app.command("check")
 def prices_check(
     file: Annotated[Path | None, typer.Argument(help="A price table; default: FLEET_PRICES.")] = None,
@@ -303,6 +303,57 @@ def prices_check(
     from fleet.prices import check
 
     raise SystemExit(check(file, as_json=as_json))
+
+
+@agents_app.callback(invoke_without_command=True)
+def agents(context: typer.Context, as_json: Json = False, sessions: Sessions = False, data: Data = None) -> None:
+    """Lists the agents that workers started here would have; with --sessions, how many sessions run each version."""
+    from fleet.agents import agents as run
+
+    if context.invoked_subcommand is None:
+        raise SystemExit(run(data, sessions=sessions, as_json=as_json))
+
+
+@agents_app.command("check")
+def agents_check(
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Open each MCP server and list its tools with their pins.")
+    ] = False,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Whether the agents and the file of MCP servers (FLEET_MCP) can be used; exit code 1: a server is away."""
+    from fleet.agents_check import check
+
+    raise SystemExit(check(data, connect=connect, as_json=as_json))
+
+
+@pins_app.command("list")
+def pins_list(
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only what is suspended.")] = False,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """What MCP servers offer, and what was accepted of it."""
+    from fleet.pins import list_pins
+
+    raise SystemExit(list_pins(data, waiting=waiting, as_json=as_json))
+
+
+@pins_app.command("accept")
+def pins_accept(server: Server, tool: ToolName, digest: Digest = None, data: Data = None) -> None:
+    """Takes a tool as it is offered now."""
+    from fleet.pins import decide
+
+    raise SystemExit(decide(data, server, tool, digest=digest, accept=True))
+
+
+@pins_app.command("revoke")
+def pins_revoke(server: Server, tool: ToolName, data: Data = None) -> None:
+    """Suspends a tool until it is accepted again."""
+    from fleet.pins import decide
+
+    raise SystemExit(decide(data, server, tool, digest=None, accept=False))
 
 
 def bad_setting(error: ValidationError) -> str:

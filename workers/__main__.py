@@ -147,8 +147,7 @@ async def run() -> int:
         Limits.of(settings, kafka), leave=consumer.leave, count=lambda: worker.system.metrics.count("stalls")
     )
     await worker.start()
-    mcp.warm_up()
-    _calm()
+    _calm(mcp)
     watchdog.start()
     serving = asyncio.create_task(health.serve(), name="health")
     watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
@@ -212,9 +211,10 @@ def _be_gone(after_s: float, *, status: int) -> None:
     timer.start()
 
 
-def _calm() -> None:
+def _calm(mcp: McpHost) -> None:
     """Warm sessions are many small objects that live long: looking at all of them for every 700 new ones costs half of
     the worker's time. What is there now stays for ever; the rest is looked at rarely."""
+    mcp.warm_up()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -162,7 +162,10 @@ CALLS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
 def call(id: Any, params: dict[str, Any]) -> None:
     name, given = params["name"], {**(params.get("arguments") or {}), **(params.get("_meta") or {})}
     given["token"] = given.pop("progressToken", None)
-    CALLS.get(name, lambda number, given: text(number, f"{name} works"))(id, given)
+    if name in CALLS:
+        CALLS[name](id, given)
+    else:
+        text(id, f"{name} works")
 
 
 ASKED: dict[str, Any] = {}

@@ -30,6 +30,8 @@ SDK_HOMES = {
     "langchain_core": ("workers/adapters/langgraph*.py",),
     "fastapi": ("gateway/*.py",),
     "starlette": ("gateway/*.py", "workers/health.py"),
+    "mcp": ("workers/mcp/*.py",),
+    "mcp_types": ("workers/mcp/*.py",),
     "xllamacpp": ("fleet/local_model.py",),
     "testcontainers": (),
 }

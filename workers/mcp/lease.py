@@ -44,7 +44,8 @@ class Voices(NamedTuple):
 
 
 class Opening:
-    """One opening, from the start of its task to the end of it. `ended`: told once, by the task."""
+    """One opening, from the start of its task to the end of it. `ended`: told once, by the task. `why` it ended, ""
+    where we closed it."""
 
     def __init__(self, name: str, opener: Opener, voices: Voices, ended: Callable[[Opening], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -68,19 +69,24 @@ class Opening:
                     self.opened.set_result(wire)
                 await self._leave.wait()
         except asyncio.CancelledError:
-            self.why = self.why or "its connection broke"  # by the SDK, or by us because closing took too long
+            self._blame("its connection broke")  # by the SDK, or by us because closing took too long
         except Exception as error:  # noqa: BLE001 (whatever it is, the server is away)
-            self.why = self.why or said(error)
+            if not self.opened.done() and not self.leaving:
+                self.why = ""  # what the server said of it says more than that it ended
+            self._blame(said(error))
         finally:
             self._leave.set()
-            self.why = self.why or "it was closed"
             if not self.opened.done():
-                self.opened.set_exception(ConnectionError(self.why))
+                self.opened.set_exception(ConnectionError(self.why or "it was closed"))
             self._ended(self)
+
+    def _blame(self, why: str) -> None:
+        if not self.leaving:
+            self.why = self.why or why
 
     def lost(self, why: str) -> None:
         """The server is gone or not to be listened to: close what is open."""
-        self.why = self.why or why
+        self._blame(why)
         self._leave.set()
 
     async def close(self) -> None:
@@ -116,6 +122,7 @@ class Lease:
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._opening: Opening | None = None
+        self._openings: set[Opening] = set()  # that one, and those that are not closed yet
         self._free = asyncio.Semaphore(config.most_calls)
         self._asking: list[Exchange] = []
         self._failures = 0
@@ -168,6 +175,7 @@ class Lease:
     def _open(self) -> Opening:
         made = Opening(self._name, self._opener, Voices(self._ask, self._changed), self._ended)
         made.opened.add_done_callback(self._told)
+        self._openings.add(made)
         return made
 
     def _told(self, opened: asyncio.Future[Wire]) -> None:
@@ -177,12 +185,13 @@ class Lease:
     def _ended(self, opening: Opening) -> None:
         """The next opening waits, the longer the more of them failed in a row: full jitter, so that many workers do
         not come back at the same moment."""
+        self._openings.discard(opening)
         if self._opening is opening:
             self._opening = None
-        never = opening.opened.exception() is not None
-        if opening.leaving and not (never and opening.why):
+        if not opening.why:
             self._tell("closed")
             return
+        never = opening.opened.exception() is not None
         self._tell("failed" if never else "lost")
         _log.warning("mcp %s: %s: %s", self._name, "cannot be opened" if never else "lost", opening.why)
         self._why = opening.why
@@ -224,8 +233,7 @@ class Lease:
         """For good: calls in progress end with an error."""
         if self._idle is not None:
             self._idle.cancel()
-        if self._opening is not None:
-            await self._opening.close()
+        await asyncio.gather(*(opening.close() for opening in list(self._openings)))
         if self._tasks:
             await asyncio.wait(self._tasks)
 

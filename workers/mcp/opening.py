@@ -20,6 +20,8 @@ from workers.mcp.stdio import MessagesIn, MessagesOut
 from workers.mcp.wire import Wire
 from workers.tools.exchange import Answer, Question
 
+_LAST_WORDS_S = 0.2  # what it said on standard error may come after its output ended
+
 
 class Ears(NamedTuple):
     """What a connection tells while it is open: an elicitation, changed tools, its end."""
@@ -65,16 +67,18 @@ async def _over_stdio(name: str, config: ServerConfig, environ: Mapping[str, str
         env = environment(config, home, environ)
         command = (str(config.command), *config.args)
         process = await ServerProcess.start(command, env=env, cwd=config.cwd or home)
+        out = None
         try:
             out = MessagesOut(process, name=name, line_bytes=config.line_bytes, lost=ears.lost)
             async with Wire(out, MessagesIn(process), ask=ears.ask, changed=ears.changed) as wire:
                 try:
                     await wire.negotiate(config.era)
                 except Exception as error:
+                    await process.within(_LAST_WORDS_S)
                     said = process.errors
                     raise RuntimeError(f"{error}{f'; it said: {said}' if said else ''}") from error
                 yield wire
         finally:
-            await process.end()
+            await process.end(now=out is None or out.over)
     finally:
         await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)

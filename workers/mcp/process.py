@@ -79,14 +79,14 @@ class ServerProcess:
         """Once it has ended."""
         await asyncio.shield(self._gone)
 
-    async def end(self) -> None:
+    async def end(self, *, now: bool = False) -> None:
         """As the protocol wants it: its input is closed, then SIGTERM, then SIGKILL; the group goes in any case."""
         try:
-            if not self._gone.done():
+            if not now and not self._gone.done():
                 self.input.close()
-                if not await self._within(_GRACE_S):
+                if not await self.within(_GRACE_S):
                     self._signal(signal.SIGTERM)
-                    await self._within(_GRACE_S)
+                    await self.within(_GRACE_S)
         finally:
             self.kill()
         await self.gone()
@@ -98,7 +98,8 @@ class ServerProcess:
         for transport in self._transports:
             transport.close()
 
-    async def _within(self, seconds: float) -> bool:
+    async def within(self, seconds: float) -> bool:
+        """Whether it ends in this time."""
         done, _ = await asyncio.wait((self._gone,), timeout=seconds)
         return bool(done)
 

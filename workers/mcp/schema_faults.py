@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jsonschema import SchemaError
+from jsonschema.exceptions import best_match
 from jsonschema.validators import Draft202012Validator, validator_for
 
 # Patterns are of another dialect (ECMA 262) and never run here: what only that one knows is let pass.
@@ -20,9 +20,10 @@ def faults(schemas: list[Any]) -> list[str]:
 
 def _fault(schema: Any) -> str:
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
-    except SchemaError as error:
-        return f"at {'/'.join(map(str, error.absolute_path)) or 'its top'}: {error.message[:200]}"
+        judge = validator_for(schema, default=Draft202012Validator)
+        error = best_match(judge(judge.META_SCHEMA).iter_errors(schema))
+        if error is not None:
+            return f"at {'/'.join(map(str, error.absolute_path)) or 'its top'}: {error.message[:200]}"
     except Exception as error:  # noqa: BLE001 (whatever it trips over, it does not compile)
         return f"{type(error).__name__}: {str(error)[:200]}"
     return next((found for key, value in _pairs(schema) if (found := _odd(key, value, schema))), "")

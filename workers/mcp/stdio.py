@@ -7,6 +7,7 @@ direction; this one takes none.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import anyio
 import mcp_types as types
 from mcp.shared.message import SessionMessage
 
+from workers.answer import clean
 from workers.mcp.lines import Lines, TooLong
 from workers.mcp.process import ServerProcess
 
@@ -25,6 +27,18 @@ TOO_LONG = -32_099  # the code of the error that stands for an answer that was t
 _ID = re.compile(rb'^\s*\{(?:\s*"jsonrpc"\s*:\s*"2\.0"\s*,)?\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
 _MOST_STRANGE = 1_000  # lines that are no message, one after the other, before a server is given up
 _UNASKED, _UNASKED_PER_S = 2_000.0, 500.0  # messages that answer nothing: at once, and in the long run
+
+
+def _parsed(line: bytes) -> types.JSONRPCMessage:
+    """Half a surrogate pair, or deep nesting, which pydantic refuses, is no reason to lose an answer or a whole list:
+    whoever looks at the part judges it. Raises ValueError, RecursionError."""
+    try:
+        return types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValueError:
+        if not line.lstrip().startswith(b"{"):
+            raise
+        value = json.loads(clean(json.dumps(json.loads(line), ensure_ascii=False)))
+        return types.jsonrpc_message_adapter.validate_python(value, by_name=False)
 
 
 class _Closing:
@@ -52,6 +66,7 @@ class MessagesOut(_Closing):
         self._name = name
         self._lost = lost
         self._strange = 0
+        self.over = False
         self._loop = asyncio.get_running_loop()
         self._room, self._room_s = _UNASKED, self._loop.time()
 
@@ -78,8 +93,8 @@ class MessagesOut(_Closing):
         if not line.strip():
             return None
         try:
-            message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValueError:
+            message = _parsed(line)
+        except (ValueError, RecursionError):
             if self._strange == 0:
                 _log.warning("mcp %s prints what is no message: %r", self._name, line[:120])
             self._strange += 1
@@ -107,6 +122,7 @@ class MessagesOut(_Closing):
         return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=int(found[1]), error=error))
 
     def _end(self, why: str) -> SessionMessage:
+        self.over = True
         self._lost(why)
         raise StopAsyncIteration
 

@@ -15,6 +15,7 @@ from schemas.settings import GatewaySettings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
 COMMANDS = ("new", "up", "chat", "send", "topics check", "topics apply", "session show", "session delete", "agents")
+AGENTS = ("agents check", "agents pins list", "agents pins accept", "agents pins revoke")
 LETTERS = ("dead-letters list", "dead-letters show", "dead-letters redrive", "dead-letters discard")
 
 
@@ -23,7 +24,7 @@ def test_the_docs_list_every_exit_code() -> None:
     assert listed == {int(code) for code in Exit}
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *LETTERS])
+@pytest.mark.parametrize("command", [*COMMANDS, *AGENTS, *LETTERS])
 def test_every_command_has_help_and_a_place_in_the_docs(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
