@@ -100,3 +100,54 @@ async def lag() -> AsyncIterator[list[float]]:
         yield worst
     finally:
         task.cancel()
+
+
+OURS = str(Path(__file__).with_name("mcp_server.py"))
+
+
+@dataclass
+class Served:
+    """A server of ours over HTTP, in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    port: int
+
+    def config(self, **more: Any) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.port}/mcp"
+        given = {"transport": "http", "url": url, "prefix": "", "list_ttl_s": 0}
+        return {**given, "others": {"read_only": True, "timeout_s": 10}, **more}
+
+    async def end(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    async def again(self) -> None:
+        """End it, and start another one at the same address."""
+        await self.end()
+        self.process = (await started(self.port)).process
+
+
+async def started(port: int = 0) -> Served:
+    """Raises nothing; its output is read for the port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, OURS, "http", str(port), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    return Served(process, int(await process.stdout.readline()))
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[Served]:
+    """A server of ours over HTTP."""
+    made = await started()
+    try:
+        yield made
+    finally:
+        await made.end()
+
+
+def ours(**more: Any) -> dict[str, Any]:
+    """A server of ours over stdio."""
+    given = {"transport": "stdio", "command": sys.executable, "args": [OURS, "stdio"], "prefix": "", "list_ttl_s": 0}
+    return {**given, "others": {"read_only": True, "timeout_s": 10}, **more}

@@ -27,6 +27,7 @@ from workers.tools.tool import ToolOutput
 KEY_META = "turnfleet/idempotency-key"
 _PROGRESS_S = 0.1  # of one call at most so often
 _AGAIN_S, _AGAIN_MOST_S = 0.05, 1.0
+_TOO_LONG_EVENT = "byte limit"  # how the SDK says that an event was thrown away: its code is that of a lost server
 _ELICITATION = "elicitation/create"
 
 
@@ -60,7 +61,7 @@ async def ask(wire: Wire, params: dict[str, Any], policy: PolicyConfig, what: st
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_MOST_S)
     except MCPError as error:
-        if error.code == CONNECTION_CLOSED:
+        if error.code == CONNECTION_CLOSED and _TOO_LONG_EVENT not in error.message:
             no_answer(what, "its server went away", again=again)
         return _refused(error, what, resumed=exchange.resumed is not None)
     except (RuntimeError, OSError) as error:  # the SDK's, where a connection ends under a call
@@ -75,7 +76,7 @@ def no_answer(what: str, why: str, *, again: bool) -> NoReturn:
 
 
 def _refused(error: MCPError, what: str, *, resumed: bool) -> ToolOutput:
-    if error.code == TOO_LONG:
+    if error.code == TOO_LONG or _TOO_LONG_EVENT in error.message:
         return ToolOutput.said(f"{what}: {error.message}: ask for less", is_error=True)
     if resumed and error.code == INVALID_PARAMS:
         text = "the server no longer knows what it asked; nothing was done: call the tool anew"
