@@ -281,6 +281,7 @@ def chaos_run(
 def drain(
     worker: Annotated[str | None, typer.Argument(metavar="[WORKER]", help="Of `fleet up`: worker-1, or 1.")] = None,
     pid: Annotated[int | None, typer.Option("--pid", min=1, help="A worker that `fleet up` did not start.")] = None,
+    here: Annotated[bool, typer.Option("--here", help="The worker of this pod: FLEET_WORKER_NAME says which.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until it is gone; of `fleet up`: and ready again.")] = False,
     timeout_s: Annotated[
         float | None, typer.Option("--timeout-s", help="How long --wait waits, in seconds; default: the grace period.")
@@ -291,7 +292,7 @@ def drain(
     """Stops a worker in order, as SIGTERM does: its turns end or are handed over. A second time: at once."""
     from fleet.drain import drain as run
 
-    raise SystemExit(run(data, worker, pid=pid, wait=wait, timeout_s=timeout_s, as_json=as_json))
+    raise SystemExit(run(data, worker, pid=pid, here=here, wait=wait, timeout_s=timeout_s, as_json=as_json))
 
 
 @prices_app.command("check")

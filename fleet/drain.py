@@ -28,12 +28,21 @@ _MORE_S = 30.0  # than the grace period, at most: it is started again and takes 
 
 
 def drain(
-    data: Path | None, worker: str | None, *, pid: int | None, wait: bool, timeout_s: float | None, as_json: bool
+    data: Path | None,
+    worker: str | None,
+    *,
+    pid: int | None,
+    here: bool = False,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
 ) -> Exit:
     """0: it drains (`wait`: it is gone; where `fleet up` runs it, started again and ready). Raises CommandError: 1 no
     such worker, 3 not in time."""
-    if (worker is None) == (pid is None):
-        raise CommandError(Exit.USAGE, "name a worker of `fleet up`, or one process with --pid")
+    if (worker is not None) + (pid is not None) + here != 1:
+        raise CommandError(Exit.USAGE, "name a worker of `fleet up`, or one process with --pid, or --here")
+    if here:
+        pid = _here(WorkerSettings().worker_name)
     part = _part(data, worker) if worker is not None else None
     title = part.name if part is not None else f"process {pid}"
     number = part.pid if part is not None else pid
@@ -64,6 +73,18 @@ def _part(data: Path | None, worker: str) -> RunningPart:
     if part is None:
         raise CommandError(Exit.DIFFERENT, f"there is no {worker!r} here: {', '.join(workers)}")
     return part
+
+
+def _here(name: str) -> int:
+    """The process of the worker that bears `name`: its own environment says so."""
+    if not name:
+        raise CommandError(Exit.USAGE, "--here: FLEET_WORKER_NAME is empty; it names the worker of this pod")
+    mark = b"FLEET_WORKER_NAME=" + name.encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is another user's
+            if _is_worker(int(folder.name)) and mark in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+    raise CommandError(Exit.DIFFERENT, f"no worker {name!r} runs here")
 
 
 @contextlib.contextmanager

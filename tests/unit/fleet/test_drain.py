@@ -51,6 +51,14 @@ def fleet_up(data: Path, pid: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def named(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None]:
+    """A pod: what is started and what is asked bears this name."""
+    with monkeypatch.context() as patch:
+        patch.setenv("FLEET_WORKER_NAME", name)
+        yield
+
+
 def run(data: Path, worker: str | None = None, *, pid: int | None = None, wait: bool = False) -> Exit:
     return drain(data, worker, pid=pid, wait=wait, timeout_s=0.2 if wait else None, as_json=True)
 
@@ -111,9 +119,33 @@ def test_no_other_process_is_ever_signalled(tmp_path: Path) -> None:
     )
 
 
+def test_the_worker_of_this_pod_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, longer = f"pod-{os.getpid()}", f"pod-{os.getpid()}-2"
+    with named(monkeypatch, longer), process(OBEYS, "-m", "workers") as neighbour, named(monkeypatch, mine):
+        with process(OBEYS, "-m", "workers.child"), process(OBEYS, "-m", "workers") as worker:
+            assert drain(tmp_path, None, pid=None, here=True, wait=True, timeout_s=5, as_json=True) == Exit.OK
+            assert (worker.wait(0), neighbour.poll()) == (0, None)
+        with pytest.raises(CommandError, match=f"no worker '{mine}' runs here") as error:
+            drain(tmp_path, None, pid=None, here=True, wait=False, timeout_s=None, as_json=True)
+        assert error.value.code == Exit.DIFFERENT
+    said = json.loads(capsys.readouterr().out)
+    assert (said["pid"], said["state"]) == (worker.pid, "gone")
+
+
+def test_here_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLEET_WORKER_NAME", raising=False)
+    with pytest.raises(CommandError, match="FLEET_WORKER_NAME is empty") as error:
+        drain(tmp_path, None, pid=None, here=True, wait=False, timeout_s=None, as_json=True)
+    assert error.value.code == Exit.USAGE
+
+
 def test_one_or_the_other_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path)[0] == Exit.USAGE
     assert refused(tmp_path, "1", pid=1)[0] == Exit.USAGE
+    with pytest.raises(CommandError, match="--here"):
+        drain(tmp_path, "1", pid=None, here=True, wait=False, timeout_s=None, as_json=True)
 
 
 def test_the_signal_is_the_one_that_a_supervisor_sends(tmp_path: Path) -> None:
