@@ -35,6 +35,7 @@ load: dev
 docs: install
 	.venv/bin/python -m schemas.export docs/schemas
 	.venv/bin/python -m docs.tables
+	.venv/bin/python -m docs.chart
 
 dev: install .venv/.dev
 
