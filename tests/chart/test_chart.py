@@ -52,9 +52,8 @@ def test_optional_parts_are_there_when_asked_for(chart: Chart, full: dict[str, A
     assert "Job" not in chart.render({"topics": {"job": False}}).kinds()
 
 
-def test_the_schema_of_the_values_is_that_of_the_settings() -> None:
+def test_every_setting_can_be_said_but_the_charts_own_and_secrets() -> None:
     page = generated.FILE.read_text()
-    assert page == generated.text(page), "make docs"
     named = set(json.loads(page)["properties"]["settings"]["properties"])
     fixed = {settings.PREFIX + name.upper() for name in generated.OURS}
     of_fleet_up = {settings.PREFIX + name.upper() for name in settings.LocalSettings.model_fields}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from docs import chart
 from docs.tables import TABLES, with_table
 from schemas.export import EXPORTED, documents
 
@@ -166,6 +167,12 @@ def test_exported_schemas_are_those_of_the_models() -> None:
     kept = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
 
     assert kept == documents(), "run `make docs`"
+
+
+def test_the_chart_takes_the_settings_that_there_are() -> None:
+    page = chart.FILE.read_text()
+
+    assert page == chart.text(page), "make docs writes it"
 
 
 def test_every_topic_has_a_schema() -> None:
