@@ -279,7 +279,6 @@ class Progress(Steps):
         lines: dict[str, tuple[list[Step], list[Intent], list[Suspend]]] = defaultdict(lambda: ([], [], []))
         for step in turn.steps:
             lines[step.run][0].append(step)
-            self.count(step.usage)  # it is spent, also where nobody asks for the step again
         for intent in turn.intents:
             lines[intent.run][1].append(intent)
         for asked in turn.asked:
