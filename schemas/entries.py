@@ -92,7 +92,8 @@ class StepError(Frozen):
 
 class Step(_Entry):
     """A durable result. `step` counts from 0 within the turn, or within its branch `run`; `digest` is over the
-    arguments. `call`: of a tool; `content`, `is_error`: of one that answers in parts; `error`: of a tool with side
+    arguments. `call`: of a tool; `content`, `is_error`: of one that answers in parts; `paused`: it has not answered, a
+    later step of the same call does; `error`: of a tool with side
     effects that raised, or of which nobody knows what became (`outcome_unknown`). A branch's `text` is no part of the
     turn's. `took`: microseconds since the attempt's last STEP, whichever line's: model, tools, write, agent (see
     `Hops`)."""
@@ -114,6 +115,7 @@ class Step(_Entry):
     took: tuple[int, ...] = ()
     content: tuple[Part, ...] | None = None
     is_error: bool = False
+    paused: bool = False
 
 
 class Intent(_Entry):

@@ -127,7 +127,8 @@ class AgentSpec:
     `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `on_poison`:
     whether a session's later turns go on when one is given up as poison, or wait until its dead letter is dealt with.
     `options`, `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
-    `instructions`, `own_tools`: what the agent finds as `ctx.instructions` and `ctx.tools`.
+    `instructions`, `own_tools`: what the agent finds as `ctx.instructions` and `ctx.tools`; `serves_tools`: it uses
+    those of the operator's servers as well, so that a turn may name tools that only the agent can tell.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
     one is given up; `uses_model` False: its turns begin while no model takes calls. `profile`: its turns know the
     user's profile (`ctx.profile`). `work`: the function of an agent that runs in a process of its own.
@@ -152,6 +153,7 @@ class AgentSpec:
     work: Work | None = None
     instructions: str = ""
     own_tools: tuple[Tool, ...] = ()
+    serves_tools: bool = False
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("version", self.version)):
@@ -189,7 +191,7 @@ class AgentSpec:
         """Refuse what this agent does not allow. Raises Refusal(bad_request); nothing is ignored silently."""
         if turn.options:
             self._check("options", set(turn.options) - self.options, self.options)
-        if turn.tools:
+        if turn.tools and not self.serves_tools:
             self._check("tools", set(turn.tools) - self.tools, self.tools)
 
     def _check(self, what: str, strange: set[str], known: frozenset[str]) -> None:

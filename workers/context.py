@@ -121,6 +121,13 @@ class Context:
         job = self._progress.whole.job
         return Toolbox(job.tools, job.info, only=job.turn.input.tools)
 
+    async def offered(self) -> Toolbox:
+        """All that this turn may use: the registration's tools, those of the profile, and those of the operator's
+        servers as they are now. Which are there may differ in a later attempt."""
+        job, source = self._progress.whole.job, self._services.tools
+        served = await source.tools(job.info) if source is not None else ()
+        return Toolbox((*job.tools, *self.profile_tools, *served), job.info, only=job.turn.input.tools)
+
     @property
     def deadline(self) -> int:
         """When the turn must be over, in epoch milliseconds."""

@@ -64,7 +64,7 @@ def result_parts(step: Step) -> tuple[Part, ...]:
 
 
 def _answered(answer: Answer, step: Step) -> None:
-    if step.call is not None:
+    if step.call is not None and not step.paused:
         answer.tool_answer(step.call, result_parts(step))
 
 

@@ -175,6 +175,7 @@ class Steps:
         error: StepError | None = None,
         content: tuple[Part, ...] | None = None,
         is_error: bool = False,
+        paused: bool = False,
     ) -> Step:
         """The STEP with the text that was said since the last one."""
         whole = self.whole
@@ -196,6 +197,7 @@ class Steps:
             error=error,
             content=content,
             is_error=is_error,
+            paused=paused,
             took=whole.clock.split(),
         )
 

@@ -25,7 +25,9 @@ from workers.cutting import cut_parts
 from workers.ledger.clock import TOOLS
 from workers.remains import result_parts
 from workers.steps import Steps, call_of
-from workers.tools.tool import KEY, ToolOutput
+from workers.tools.tool import KEY, Paused, ToolOutput
+
+Made = JsonValue | ToolOutput | Paused
 
 _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 _KIND = "tool"
@@ -72,7 +74,7 @@ class ToolStep:
         self._call = call or ""
         self.arguments_text: str | None = None  # of arguments that were no object
 
-    async def run(self) -> JsonValue | ToolOutput:
+    async def run(self) -> Made:
         """What the tool returned, or what it raised: RetryableError, TerminalError. Raises TurnLost."""
         progress = self._progress
         held = self._begin()
@@ -83,7 +85,7 @@ class ToolStep:
             return await self._keep(_kept_form(await self._called({}), self._what))
         return await self._once()
 
-    async def around(self, context: Callable[[Steps], object]) -> JsonValue | ToolOutput:
+    async def around(self, context: Callable[[Steps], object]) -> Made:
         """The same of a tool that works through a context, of a branch: it is no step while it does."""
         progress = self._progress
         held = self._begin()
@@ -107,7 +109,7 @@ class ToolStep:
     def _what(self) -> str:
         return f"tool {self._name!r}: its result"
 
-    async def _once(self) -> JsonValue | ToolOutput:
+    async def _once(self) -> Made:
         """The call of a tool with side effects."""
         intent = self._progress.intent(self._number)
         if intent is None:
@@ -165,9 +167,12 @@ class ToolStep:
             text = f"tool {self._name!r} raised {type(error).__name__}: {error}"
             raise TerminalError(Code.TOOL_ERROR, text) from error
 
-    async def _keep(self, made: JsonValue | ToolOutput) -> JsonValue | ToolOutput:
-        """The call is answered, durably."""
-        await self._append(made)
+    async def _keep(self, made: Made) -> Made:
+        """The call is answered, or paused, durably."""
+        if isinstance(made, Paused):
+            await self._pause(made)
+        else:
+            await self._append(made)
         return made
 
     async def _kept(self, error: RetryableError | TerminalError) -> Exception:
@@ -177,6 +182,13 @@ class ToolStep:
         kept = StepError(code=error.code, text=str(error), retryable=retryable, after_s=after_s)
         await self._append(None, error=kept)
         return error
+
+    async def _pause(self, made: Paused) -> None:
+        """What came of it so far is durable; nobody is told."""
+        step = self._progress.entry(
+            self._number, _KIND, self._name, self._digest, result=made.data, call=self._call, paused=True
+        )
+        await self._progress.append(step)
 
     async def _append(self, made: JsonValue | ToolOutput, *, error: StepError | None = None) -> None:
         progress = self._progress
@@ -205,8 +217,11 @@ class ToolStep:
             truncated=cut,
         )
 
-    def _replay(self, held: Step) -> JsonValue | ToolOutput:
+    def _replay(self, held: Step) -> Made:
         error = held.error
+        if held.paused:
+            self._progress.replayed(self._number)
+            return Paused(held.result)
         self._progress.tool_answer(self._call, result_parts(held))
         self._progress.replayed(self._number)
         if held.content is not None:
@@ -225,8 +240,10 @@ class ToolStep:
         self._progress.emitter.send(ToolCalled, call=self._call, name=self._name, **given)
 
 
-def _kept_form(made: Any, what: str) -> JsonValue | ToolOutput:
+def _kept_form(made: Any, what: str) -> Made:
     """What a tool returned, as it comes back from the journal. Raises TerminalError."""
+    if isinstance(made, Paused):
+        return Paused(plain(made.data, what, MAX_RESULT_BYTES))
     if not isinstance(made, ToolOutput):
         return plain(made, what, MAX_RESULT_BYTES)
     data = plain(made.data, what, MAX_RESULT_BYTES)
@@ -234,7 +251,9 @@ def _kept_form(made: Any, what: str) -> JsonValue | ToolOutput:
     return ToolOutput(tuple(made.parts), made.is_error, data)
 
 
-def _weighed(made: JsonValue | ToolOutput) -> JsonValue:
+def _weighed(made: Made) -> JsonValue:
+    if isinstance(made, Paused):
+        return made.data
     if not isinstance(made, ToolOutput):
         return made
     said: list[JsonValue] = [_PARTS.dump_python(made.parts, mode="json"), made.data]

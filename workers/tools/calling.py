@@ -21,10 +21,12 @@ from schemas.parts import Part, TextPart
 from workers.builder import describe
 from workers.context import Context
 from workers.side_by_side import side_by_side
-from workers.tools.tool import KEY, BadArguments, Tool, ToolOutput
+from workers.tools.exchange import EXCHANGE, Answer, Exchange, InputNeeded, Resumed
+from workers.tools.tool import KEY, BadArguments, Paused, Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
 
 _log = logging.getLogger("fleet.worker")
+_QUESTIONS = 8  # that one call may ask its user
 _TRIES = 3  # of a tool that may be called again
 _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
@@ -64,18 +66,23 @@ async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, 
             given, note = decision.arguments, f"(called with {_json(decision.arguments)} by decision of {decision.by})"
     if _keyed(tool) and KEY in given:
         return await line.answer_call(call, _no(f"{KEY} is not yours to give: leave it out"))
-    try:
-        made = await line.tool(
-            tool.name,
-            _function(tool, note),
-            given,
-            call=call.call,
-            side_effects=not tool.policy.read_only,
-        )
-    except OutcomeUnknown as unknown:
-        return _no(str(unknown))
-    assert isinstance(made, ToolOutput)
-    return made
+    resumed: Resumed | None = None
+    for number in range(_QUESTIONS + 1):
+        try:
+            made = await line.tool(
+                tool.name,
+                _function(line, tool, call, note, resumed),
+                given,
+                call=call.call,
+                side_effects=not tool.policy.read_only,
+            )
+        except OutcomeUnknown as unknown:
+            return _no(str(unknown))
+        if isinstance(made, ToolOutput):
+            return made
+        assert isinstance(made, Paused)
+        resumed = await _asked(line, tool, made, f"{call.call}.{number}")
+    return await line.answer_call(call, _no(f"{tool.name} asked more than {_QUESTIONS} questions: it was given up"))
 
 
 def result_item(call: ToolCall, output: ToolOutput) -> HistoryItem:
@@ -84,17 +91,29 @@ def result_item(call: ToolCall, output: ToolOutput) -> HistoryItem:
     return HistoryItem(id="", turn="", role="tool", parts=parts, at_ms=0, call=call.call)
 
 
-def _function(tool: Tool, note: str) -> Any:
+async def _asked(line: Context, tool: Tool, paused: Paused, call: str) -> Resumed:
+    """Put what the tool asks before its user; another attempt goes on with what it is told."""
+    held: Any = paused.data
+    decision = await line.approval(held["message"], schema=held["schema"], call=call, expires_s=tool.policy.approval_s)
+    return Resumed(held["state"], Answer(decision.allowed, decision.answer))
+
+
+def _function(line: Context, tool: Tool, call: ToolCall, note: str, resumed: Resumed | None) -> Any:
     """What the step calls: never raises, answers within the policy's limits."""
+
+    def progress(done: float, total: float | None, message: str | None) -> None:
+        line.state(f"progress:{call.call}", {"tool": tool.name, "done": done, "total": total, "message": message})
+
+    exchange = Exchange(progress=progress, resumed=resumed)
     if _keyed(tool):
 
-        async def keyed(*, idempotency_key: str, **given: JsonValue) -> ToolOutput:
-            return _noted(await _answer(tool, given, idempotency_key), note)
+        async def keyed(*, idempotency_key: str, **given: JsonValue) -> ToolOutput | Paused:
+            return _noted(await _answer(tool, given, idempotency_key, exchange), note)
 
         return keyed
 
-    async def plain(**given: JsonValue) -> ToolOutput:
-        return _noted(await _answer(tool, given, None), note)
+    async def plain(**given: JsonValue) -> ToolOutput | Paused:
+        return _noted(await _answer(tool, given, None, exchange), note)
 
     return plain
 
@@ -103,7 +122,17 @@ def _keyed(tool: Tool) -> bool:
     return tool.policy.idempotent and not tool.policy.read_only
 
 
-async def _answer(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -> ToolOutput:
+async def _answer(
+    tool: Tool, given: Mapping[str, JsonValue], key: str | None, exchange: Exchange
+) -> ToolOutput | Paused:
+    token = EXCHANGE.set(exchange)
+    try:
+        return await _within(tool, given, key)
+    finally:
+        EXCHANGE.reset(token)
+
+
+async def _within(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -> ToolOutput | Paused:
     policy = tool.policy
     again = policy.read_only or policy.idempotent
     try:
@@ -119,6 +148,9 @@ async def _answer(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -
     except TimeoutError:
         unknown = "" if again else "; whether it took effect is unknown, do not just call it again"
         return _no(f"{tool.name} did not answer within {policy.timeout_s:g} s{unknown}")
+    except InputNeeded as needed:
+        schema = dict(needed.question.schema) if needed.question.schema is not None else None
+        return Paused({"message": needed.question.message, "schema": schema, "state": needed.state})
     except BadArguments as error:
         return _no(f"{tool.name} does not take these arguments: {error}")
     except (RetryableError, TerminalError) as error:
@@ -145,7 +177,9 @@ def _cut(text: str, most: int) -> str:
     return text.encode()[:most].decode(errors="ignore")
 
 
-def _noted(made: ToolOutput, note: str) -> ToolOutput:
+def _noted(made: ToolOutput | Paused, note: str) -> ToolOutput | Paused:
+    if isinstance(made, Paused):
+        return made
     return made._replace(parts=(TextPart(text=note + "\n"), *made.parts)) if note else made
 
 

@@ -36,6 +36,12 @@ class ToolOutput(NamedTuple):
         return cls((TextPart(text=text),), is_error)
 
 
+class Paused(NamedTuple):
+    """A call that cannot go on now: no answer yet, but durable, `data` (JSON) with it."""
+
+    data: JsonValue
+
+
 @dataclass(frozen=True, slots=True)
 class ToolPolicy:
     """What the operator says of a tool; never what its server claims.

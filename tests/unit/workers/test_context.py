@@ -651,6 +651,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "kept",
         "message",
         "model",
+        "offered",
         "profile",
         "profile_tools",
         "remaining_s",

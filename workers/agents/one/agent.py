@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.codes import Code
+from schemas.errors import TerminalError
 from workers.agent import Agent, AgentSpec, AgentTurn, Reply, SessionInfo
-from workers.agents.one.hands import Hands
+from workers.agents.one.hands import OWN, Hands
 from workers.agents.one.loop import Bounds, Loop, Ran, because
 from workers.agents.one.plan import Plan
 from workers.agents.one.workspace import PREFIX, Workspace
@@ -38,7 +40,6 @@ class One:
         self,
         instructions: str = INSTRUCTIONS,
         *,
-        tools: Sequence[Tool] = (),
         bounds: Bounds | None = None,
         helper_bounds: Bounds | None = None,
         depth: int = 1,
@@ -47,7 +48,6 @@ class One:
         layout: Layout | None = None,
     ) -> None:
         self._instructions = instructions
-        self._tools = tuple(tools)
         self._bounds = bounds if bounds is not None else Bounds()
         self._helper_bounds = helper_bounds if helper_bounds is not None else Bounds(steps=12, tokens=100_000)
         self._depth = depth
@@ -58,9 +58,11 @@ class One:
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         """Plan and files are those of the session; they change with the end of the turn."""
         plan, workspace = Plan(ctx.kept.get("plan")), Workspace.of(ctx.kept)
+        toolbox = await ctx.offered()
+        self._check(turn, toolbox)
         hands = Hands(
             ctx,
-            Toolbox(await self._offered(ctx), ctx.info, only=turn.tools),
+            toolbox,
             plan=plan,
             workspace=workspace,
             depth=self._depth,
@@ -77,8 +79,11 @@ class One:
             ctx.keep(PREFIX + path, text)
         return self._reply(ran, plan, ctx)
 
-    async def _offered(self, ctx: Context) -> Sequence[Tool]:
-        return (*self._tools, *ctx.profile_tools)
+    def _check(self, turn: AgentTurn, toolbox: Toolbox) -> None:
+        """What a turn names and is not there is refused, never ignored."""
+        strange = [name for name in turn.tools or () if toolbox.get(name) is None and name not in OWN]
+        if strange:
+            raise TerminalError(Code.BAD_REQUEST, f"tools: there is no {strange[0][:64]!r}; there are: {toolbox.names}")
 
     def _reply(self, ran: Ran, plan: Plan, ctx: Context) -> Reply:
         if not ran.text:  # the turn ends with a useful answer all the same
@@ -88,8 +93,15 @@ class One:
         return Reply(finish=ran.finish)
 
 
-def spec(instructions: str = INSTRUCTIONS, *, name: str = "one", version: str = "1", **more: object) -> AgentSpec:
-    """How `one` is registered; `more` as One takes it."""
+def spec(
+    instructions: str = INSTRUCTIONS,
+    *,
+    name: str = "one",
+    version: str = "1",
+    tools: Sequence[Tool] = (),
+    **more: object,
+) -> AgentSpec:
+    """How `one` is registered; `tools`: beside those of the operator's servers; `more` as One takes it."""
     built = One(instructions, **more)  # type: ignore[arg-type]
 
     async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
@@ -102,4 +114,6 @@ def spec(instructions: str = INSTRUCTIONS, *, name: str = "one", version: str = 
         description="Reasons and acts: a plan, a workspace, helpers and tools",
         max_steps=512,
         profile=True,
+        own_tools=tuple(tools),
+        serves_tools=True,
     )

@@ -26,6 +26,7 @@ from workers.tools.tool import ToolOutput
 from workers.tools.toolbox import Toolbox
 
 PLAN, TASK = "write_todos", "task"
+OWN = frozenset({PLAN, TASK, *TOOLS})
 _HELPER = (
     "You are a helper: carry out one task for another agent, which sees nothing but your last answer. Answer with the "
     "result, complete and brief."

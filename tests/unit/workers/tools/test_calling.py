@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
+from fleet.testing import Lab, allows
 from schemas.codes import Code
 from schemas.entries import ControlNote, Intent, Step, Suspend
 from schemas.errors import RetryableError, TerminalError
 from schemas.history import ToolCall
 from schemas.parts import DataPart, TextPart
 from tests.support.stage import INFO, NOON_MS, Stage
-from workers.agent import AgentTurn, SessionInfo
+from workers.agent import AgentTurn, SessionInfo, agent
 from workers.context import Context
 from workers.tools.calling import call_tool
+from workers.tools.exchange import EXCHANGE, InputNeeded, Question
 from workers.tools.tool import Tool, ToolOutput, ToolPolicy, tool
 from workers.tools.toolbox import Toolbox
 
@@ -216,3 +218,65 @@ async def test_a_durable_call_is_answered_from_the_journal() -> None:
 async def test_a_value_comes_as_data() -> None:
     output = await wipe.call({"path": "/a"})
     assert output == ToolOutput((DataPart(data={"wiped": "/a"}),), data={"wiped": "/a"})
+
+
+class Booking:
+    """A tool that asks its user before it goes on, and forgets what it asked when it was restarted."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    async def call(self, given: Any, *, idempotency_key: str | None = None) -> ToolOutput:
+        exchange = EXCHANGE.get()
+        if exchange.progress is not None:
+            exchange.progress(1.0, 2.0, "half way")
+        self.told.append(exchange.resumed)
+        if exchange.resumed is None:
+            raise InputNeeded(Question("Which seat?", {"type": "object"}), {"held": 7})
+        return ToolOutput.said(f"seat {exchange.resumed.answer.content} of {exchange.resumed.state}")
+
+
+@agent(name="books", version="1")
+async def books(turn: AgentTurn, ctx: Context) -> str:
+    output = await call_tool(ctx, Toolbox([Tool("book", "", {}, BOOKING[-1].call)], ctx.info), asked("book", to="Oslo"))
+    return "".join(getattr(part, "text", "") for part in output.parts)
+
+
+BOOKING: list[Booking] = []
+
+
+def test_what_a_tool_asks_is_put_before_its_user_and_kept_until_the_answer() -> None:
+    BOOKING.append(Booking())
+    with Lab(books) as lab:
+        turn = lab.turn("go")
+        assert turn.asks is not None
+        assert (turn.asks.message, turn.asks.name, turn.text) == ("Which seat?", None, "")
+        assert turn.states("progress:c1") == [{"tool": "book", "done": 1.0, "total": 2.0, "message": "half way"}]
+        turn = lab.decide(answer={"seat": "4A"})
+
+    assert turn.text == "seat {'seat': '4A'} of {'held': 7}"
+    assert [one.answer.content if one else None for one in BOOKING[-1].told] == [None, {"seat": "4A"}]
+
+
+def test_a_tool_that_asks_ends_the_same_wherever_its_worker_dies() -> None:
+    BOOKING.append(Booking())
+    with Lab(books) as lab:
+        points = lab.crash_everywhere("go", decisions=[allows(answer="4A")])
+
+    assert {point.entry for point in points} == {"intent", "step", "suspend", "finish"}
+    assert lab.last is not None
+    assert lab.last.text == "seat 4A of {'held': 7}"
+
+
+def test_a_tool_that_asks_for_ever_is_given_up() -> None:
+    class Asks(Booking):
+        async def call(self, given: Any, *, idempotency_key: str | None = None) -> ToolOutput:
+            raise InputNeeded(Question("And?"), None)
+
+    BOOKING.append(Asks())
+    with Lab(books) as lab:
+        turn = lab.turn("go")
+        while turn.asks is not None:
+            turn = lab.decide()
+
+    assert turn.text == "book asked more than 8 questions: it was given up"

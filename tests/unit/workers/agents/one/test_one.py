@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +19,14 @@ from workers.result import Result
 from workers.tools.tool import Tool, tool
 
 CALLS: list[str] = []
+
+
+class Tooled(One):
+    """As it is registered with tools of its own."""
+
+    def __init__(self, tools: Sequence[Tool] = (), **more: Any) -> None:
+        super().__init__(**more)
+        self.tools = tuple(tools)
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +53,7 @@ async def played(
 ) -> tuple[Stage, Result]:
     stage = Stage(agent, Told(*scripts), **more)
     stage.job.kept = kept or {}
+    stage.job.tools = getattr(agent, "tools", ())
     stage.start()
     for _ in range(2_000):
         await asyncio.sleep(0)
@@ -59,7 +69,7 @@ def without_tokens(kept: Any) -> dict[str, Any]:
 
 
 async def test_it_answers_a_question_without_tools() -> None:
-    stage, result = await played(One(tools=[weather]), ["Hello!"])
+    stage, result = await played(Tooled(tools=[weather]), ["Hello!"])
 
     assert (result.outcome, result.text, result.finish) == ("completed", "Hello!", "stop")
     assert without_tokens(result.kept) == {"plan": None}
@@ -78,7 +88,7 @@ async def test_it_answers_a_question_without_tools() -> None:
 
 async def test_calls_of_one_answer_are_made_side_by_side_and_their_results_go_back_in_order() -> None:
     stage, result = await played(
-        One(tools=[weather]),
+        Tooled(tools=[weather]),
         asks(("weather", {"city": "Oslo"}), ("nothing", {}), ("weather", {"city": "Rome"}), text="Looking."),
         ["Sunny in both."],
     )
@@ -176,6 +186,7 @@ async def by(agent: One, script: Any) -> tuple[Stage, Result]:
             return self._stream(script(request))
 
     stage = Stage(agent, Answering([]))
+    stage.job.tools = getattr(agent, "tools", ())
     stage.start()
     for _ in range(2_000):
         await asyncio.sleep(0)
@@ -194,7 +205,7 @@ async def test_a_helper_that_calls_itself_is_told_that_it_cannot() -> None:
             return asks(("task", {"title": "A", "prompt": "go"}))
         return [request.messages[-1].text]
 
-    stage, result = await by(One(tools=[weather]), script)
+    stage, result = await by(Tooled(tools=[weather]), script)
 
     assert result.text == "Done."
     assert stage.model.requests[-1].messages[-1].text == "there is no tool 'task'; there are: weather"
@@ -217,7 +228,7 @@ async def test_at_a_bound_the_model_is_told_to_answer_now(bounds: Bounds, why: s
             else asks(("weather", {"city": "Oslo"}))
         )
 
-    stage, result = await by(One(tools=[weather], bounds=bounds), script)
+    stage, result = await by(Tooled(tools=[weather], bounds=bounds), script)
 
     assert why in stage.model.requests[-1].messages[-1].text
     assert (result.outcome, result.text, result.finish) == ("completed", "Best I have.", "limit")
@@ -226,7 +237,7 @@ async def test_at_a_bound_the_model_is_told_to_answer_now(bounds: Bounds, why: s
 
 async def test_a_model_that_goes_on_calling_at_the_bound_ends_the_turn_with_a_useful_answer() -> None:
     plan = asks(("write_todos", {"todos": [{"text": "look"}, {"text": "tell"}]}))
-    _, result = await played(One(tools=[weather], bounds=Bounds(steps=2)), plan, plan)
+    _, result = await played(Tooled(tools=[weather], bounds=Bounds(steps=2)), plan, plan)
 
     assert (result.outcome, result.finish) == ("completed", "limit")
     assert result.text == (
@@ -237,7 +248,7 @@ async def test_a_model_that_goes_on_calling_at_the_bound_ends_the_turn_with_a_us
 
 async def test_the_same_call_is_not_made_over_and_over() -> None:
     same = asks(("weather", {"city": "Oslo"}))
-    stage, result = await played(One(tools=[weather]), same, same, same, same, ["Enough."])
+    stage, result = await played(Tooled(tools=[weather]), same, same, same, same, ["Enough."])
 
     assert (result.text, CALLS) == ("Enough.", ["Oslo"] * 3)
     assert "you have called it with these same arguments 3 times" in stage.model.requests[-1].messages[-1].text
@@ -253,7 +264,7 @@ async def test_an_empty_answer_is_asked_for_once_more() -> None:
 async def test_malformed_arguments_are_fed_back() -> None:
     bad = [ModelDone(calls=(ToolCall(call="x", name="weather", arguments_text="{city"),))]
     worse = [ModelDone(calls=(ToolCall(call="x", name="write", arguments_text="["),))]
-    stage, result = await played(One(tools=[weather]), bad, worse, ["Sorry."])
+    stage, result = await played(Tooled(tools=[weather]), bad, worse, ["Sorry."])
 
     assert result.text == "Sorry."
     assert "are no JSON object" in stage.model.requests[1].messages[-1].text
@@ -263,7 +274,7 @@ async def test_malformed_arguments_are_fed_back() -> None:
 
 async def test_what_the_turn_allows_narrows_what_there_is() -> None:
     other: Tool = tool(name="other", read_only=True)(lambda: "x")
-    stage, _ = await played(One(tools=[weather, other]), ["Hi"], given=TurnInput(text="hi", tools=("other",)))
+    stage, _ = await played(Tooled(tools=[weather, other]), ["Hi"], given=TurnInput(text="hi", tools=("other",)))
 
     assert [spec.name for spec in stage.model.requests[0].tools][-1] == "other"
     assert "weather" not in [spec.name for spec in stage.model.requests[0].tools]
