@@ -28,11 +28,14 @@ def bare_environment(**settings: str) -> dict[str, str]:
 
 @dataclass
 class FleetUp:
-    """One `fleet up` on `data`. `settings`: FLEET_ variables, without the prefix, in small letters."""
+    """One `fleet up` on `data`. `settings`: FLEET_ variables, without the prefix, in small letters; `agents`: what it
+    loads from `folder`, where it is started."""
 
     data: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     workers: int = 2
+    agents: tuple[str, ...] = ()
+    folder: Path | None = None
     process: subprocess.Popen[str] | None = None
     address: str = ""
     started_in_s: float = 0.0
@@ -59,9 +62,16 @@ class FleetUp:
     def launch(self) -> None:
         """Start it without waiting."""
         command = [sys.executable, "-m", "fleet", "up", "--data", str(self.data), "--workers", str(self.workers)]
+        command += [part for place in self.agents for part in ("--agents", place)]
         with self.said_file.open("a") as said:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=said, stdin=subprocess.DEVNULL, text=True, env=self.environment
+                command,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                env=self.environment,
+                cwd=self.folder,
             )
 
     @property
