@@ -27,6 +27,7 @@ from workers.agent import Agent, AgentSpec, SessionInfo
 from workers.builder import Builder
 from workers.children import Children
 from workers.executor import Executor
+from workers.ledger.prices import NO_PRICES, Prices
 from workers.lifecycle import deadline_of
 from workers.models.retry import ModelCaller
 from workers.result import Result
@@ -47,6 +48,7 @@ class Setup:
     deadline_s: float
     model_attempts: int
     began_s: float
+    prices: Prices = NO_PRICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,10 @@ class Conversation:
 
     def _finish(self, result: Result) -> None:
         op = f"cancel{self.state.version}" if result.outcome == "cancelled" else None
-        self.write(endings.finish(self.key, self.state, result, now_ms=self.clock_ms(), op=op, claim=None))
+        entry = endings.finish(
+            self.key, self.state, result, now_ms=self.clock_ms(), op=op, claim=None, prices=self.setup.prices
+        )
+        self.write(entry)
 
     def _checked(self) -> Outcome:
         fault, self.model.fault = self.model.fault, None

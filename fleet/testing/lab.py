@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -26,8 +28,10 @@ from schemas.parts import Part
 from schemas.profile import Profile
 from schemas.turn import TurnInput
 from workers.agent import AgentSpec, RegistrationError, SessionInfo
+from workers.ledger.prices import NO_PRICES, Prices, Row
 from workers.models.port import ModelRequest
 from workers.registry import Registry, imported, specs_of
+from workers.tools.tool import Tool
 
 T = TypeVar("T")
 Steers = tuple[int, str] | Sequence[tuple[int, str]]
@@ -39,8 +43,9 @@ class Lab:
 
     `model`: what the model answers, one `says`, `asks` or `fails` a call, or a function of the request. `history`,
     `kept`: what the session has before its first turn; `profile`: the user's (a text is its summary), for an agent
-    whose spec says `profile`. `deadline_s`: of each turn; `model_attempts`: how often a call is tried. Raises
-    RegistrationError.
+    whose spec says `profile`. `tools`: in place of the agent's own ones of the same name; `prices`: of a model, for a
+    million tokens in and out (the one that no agent names is `scripted`). `deadline_s`: of each turn;
+    `model_attempts`: how often a call is tried. Raises RegistrationError.
     """
 
     def __init__(
@@ -55,17 +60,19 @@ class Lab:
         profile: Profile | str | None = None,
         history: Sequence[HistoryItem | str] = (),
         kept: Mapping[str, JsonValue] | None = None,
+        tools: Sequence[Tool] = (),
+        prices: Mapping[str, tuple[float, float]] | None = None,
         deadline_s: float = 600.0,
         model_attempts: int = 4,
     ) -> None:
         _check_outside()
-        spec = spec_of(agents, agent)
+        spec = _with_tools(spec_of(agents, agent), tools)
         if isinstance(profile, str):
             profile = Profile(tenant=tenant, user=user, version=1, summary=profile)
         info = SessionInfo(tenant, session, user, spec.name, spec.version)
         self._runner = asyncio.Runner(loop_factory=VirtualLoop)
         loop = self._runner.get_loop()
-        setup = Setup(spec, info, profile, deadline_s, model_attempts, loop.time())
+        setup = Setup(spec, info, profile, deadline_s, model_attempts, loop.time(), _prices(prices or {}))
         self._talk = self._run(_conversation(setup, Telling(model), _past(info, history, kept or {})))
         self._closed = weakref.finalize(self, _close, self._runner, self._talk)
         self.last: Outcome | None = None
@@ -236,6 +243,23 @@ def spec_of(agents: object, agent: str | None) -> AgentSpec:
         names = ", ".join(spec.name for spec in specs) or "none"
         raise RegistrationError(f"Lab runs one agent, these are {len(specs)} ({names}): name it with agent=")
     return specs[0]
+
+
+def _with_tools(spec: AgentSpec, tools: Sequence[Tool]) -> AgentSpec:
+    """The agent with these in place of its own. Raises RegistrationError."""
+    named = {tool.name: tool for tool in tools}
+    strange = named.keys() - {tool.name for tool in spec.own_tools}
+    if strange:
+        raise RegistrationError(f"agent {spec.name} has no tool {min(strange)!r} that this one could stand for")
+    return replace(spec, own_tools=tuple(named.get(tool.name, tool) for tool in spec.own_tools)) if named else spec
+
+
+def _prices(given: Mapping[str, tuple[float, float]]) -> Prices:
+    rows = [
+        Row.model_validate({"model": model, "from": date(2000, 1, 1), "input": prices[0], "output": prices[1]})
+        for model, prices in given.items()
+    ]
+    return Prices("USD", rows) if rows else NO_PRICES
 
 
 async def _conversation(setup: Setup, model: Telling, state: State) -> Conversation:

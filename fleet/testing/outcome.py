@@ -14,6 +14,7 @@ from schemas.entries import Entry, Finish, Intent, Settle, Step, Suspend
 from schemas.frames import Usage
 from schemas.history import HistoryItem
 from schemas.parts import text_of
+from schemas.receipt import Receipt
 from workers.models.port import ModelRequest
 
 Frame = dict[str, Any]
@@ -49,7 +50,8 @@ class Outcome:
     """A turn as it ended, or where it waits. `text`: the answer; `shown`: what a client holds that read its frames;
     `steps`: names in the order in which they became durable, `branch/name` for those of a branch; `messages`: what the
     turn added to the history; `kept`: what the session keeps now; `requests`: what the model was asked in this turn;
-    `waited_s`: virtual seconds that its attempts took; `entries`: all that the journal got of it."""
+    `waited_s`: virtual seconds that its attempts took; `entries`: all that the journal got of it; `receipt`: what it
+    cost, once it ran to an end."""
 
     turn: str
     outcome: Literal["completed", "failed", "cancelled", "suspended"]
@@ -68,6 +70,7 @@ class Outcome:
     entries: tuple[Entry, ...] = ()
     waited_s: float = 0.0
     attempts: int = 1
+    receipt: Receipt | None = None
 
     @property
     def shown(self) -> str:
@@ -78,6 +81,11 @@ class Outcome:
     def tokens(self) -> int:
         """Of all models, in and out."""
         return sum(usage.input_tokens + usage.output_tokens for usage in self.usage)
+
+    @property
+    def money(self) -> float | None:
+        """What it cost by the lab's prices. None: nothing was used, or a model has no price."""
+        return self.receipt.money if self.receipt is not None else None
 
     def states(self, name: str) -> list[JsonValue]:
         """What `ctx.state(name, …)` showed, in order."""
@@ -119,6 +127,7 @@ def outcome_of(turn: str, entries: Sequence[Entry], frames: Sequence[Frame], **m
             code=Code(code) if code is not None else None,
             message=frame.get("message", ""),
             usage=usage,
+            receipt=last.receipt if isinstance(last, Finish) else None,
             **known,
         )
     asked = next(entry for entry in reversed(entries) if isinstance(entry, Suspend))

@@ -10,11 +10,14 @@ import pytest
 from fleet.testing import Lab, asks, asks_badly, asks_many, fails, says
 from schemas.codes import Code
 from schemas.errors import TerminalError
+from schemas.history import ToolCall
 from schemas.profile import Profile
 from workers.agent import AgentSpec, AgentTurn, RegistrationError, Reply, agent
 from workers.context import Context
 from workers.models.port import ModelRequest
 from workers.registry import Registry
+from workers.tools.calling import call_tool
+from workers.tools.tool import tool
 
 
 @agent(name="plain", version="1", options=frozenset({"mood"}), tools=frozenset({"web"}))
@@ -115,6 +118,38 @@ def test_the_script_says_what_a_call_costs() -> None:
 
     assert [(usage.input_tokens, usage.output_tokens) for usage in turn.usage] == [(100, 7)]
     assert turn.tokens == 107
+
+
+def test_a_turn_has_a_receipt_and_costs_what_the_prices_say() -> None:
+    answers = [says("Hello", usage=(1_000_000, 100_000))]
+    turn = Lab(plain, model=answers, prices={"scripted": (2.5, 10.0)}).turn("hi")
+
+    assert turn.receipt is not None
+    assert (turn.money, turn.receipt.currency, turn.receipt.model_calls) == (3.5, "USD", 1)
+    assert Lab(plain, model=answers).turn("hi").money is None
+    assert Lab(plain, model=answers, prices={"other": (1, 1)}).turn("hi").receipt.unpriced == ("scripted",)  # type: ignore[union-attr]
+
+
+def test_a_tool_may_stand_for_one_of_the_agents_own() -> None:
+    @tool
+    async def send(to: str) -> str:
+        """Sends."""
+        raise AssertionError("the real one")
+
+    @agent(name="sender", version="1", tools=[send])
+    async def sender(turn: AgentTurn, ctx: Context) -> str:
+        call = ToolCall(call="c1", name="send", arguments={"to": "bob"})
+        return (await call_tool(ctx, ctx.tools, call)).parts[0].text  # type: ignore[union-attr]
+
+    @tool(name="send")
+    async def fake(to: str) -> str:
+        """Sends nothing."""
+        return f"sent to {to}"
+
+    assert Lab(sender, tools=[fake]).turn("hi").text == "sent to bob"
+    assert "the real one" in Lab(sender).turn("hi").text
+    with pytest.raises(RegistrationError, match="agent plain has no tool 'send' that this one could stand for"):
+        Lab(plain, tools=[fake])
 
 
 def test_asking_more_often_than_told_is_a_sentence() -> None:
