@@ -192,7 +192,8 @@ class AgentSpec:
         if turn.options:
             self._check("options", set(turn.options) - self.options, self.options)
         if turn.tools and not self.serves_tools:
-            self._check("tools", set(turn.tools) - self.tools, self.tools)
+            known = self.tools.union(tool.name for tool in self.own_tools)
+            self._check("tools", set(turn.tools) - known, known)
 
     def _check(self, what: str, strange: set[str], known: frozenset[str]) -> None:
         if strange:

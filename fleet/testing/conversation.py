@@ -87,7 +87,14 @@ class Conversation:
             model_breaker_share=1.0,
         )
         caller = ModelCaller(model, settings, clock_ms=self.clock_ms, chance=lambda: 0.5)
-        services = Services(caller, self.clock_ms, self.children, self.profiles)
+        services = Services(
+            caller,
+            self.clock_ms,
+            self.children,
+            self.profiles,
+            clock_ns=lambda: round(loop.time() * 1_000_000_000),
+            prices=setup.prices,
+        )
         self.executor = Executor(services, call_later=loop.call_later)
         self._loop = loop
         self._builder = Builder()

@@ -239,6 +239,15 @@ def test_wrong_tools_and_limits_are_refused(given: dict[str, Any], sentence: str
             return ""
 
 
+def test_a_spec_that_is_made_by_hand_lets_a_turn_bring_its_own_tools() -> None:
+    made: Any = Guide
+    spec = AgentSpec("hand", "1", made.build, own_tools=(forecast,))
+
+    assert [one.name for one in Lab(spec, model=["ok"]).turn("hi", tools=["forecast"]).requests[0].tools] == [
+        "forecast"
+    ]
+
+
 def test_names_of_tools_that_are_not_its_own_may_be_brought_as_well() -> None:
     @agent(name="mixed", version="1", tools=[forecast, "web"])
     async def mixed(turn: AgentTurn, ctx: Context) -> str:

@@ -130,6 +130,14 @@ def test_a_turn_has_a_receipt_and_costs_what_the_prices_say() -> None:
     assert Lab(plain, model=answers, prices={"other": (1, 1)}).turn("hi").receipt.unpriced == ("scripted",)  # type: ignore[union-attr]
 
 
+def test_a_receipt_s_hops_are_virtual_as_well() -> None:
+    turn = Lab(plain, model=[fails(429, after_s=60), says("Hello")]).turn("hi")
+
+    assert turn.receipt is not None
+    assert 60_000_000 <= turn.receipt.hops.model_us <= turn.receipt.whole_us < 70_000_000
+    assert turn.receipt.retries == 1
+
+
 def test_a_tool_may_stand_for_one_of_the_agents_own() -> None:
     @tool
     async def send(to: str) -> str:
