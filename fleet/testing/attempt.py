@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic_core import from_json
 
-from schemas.entries import ControlNote, Intent, Step, Suspend
+from schemas.entries import Intent, Step, Suspend
 from schemas.errors import RetryableError, TerminalError
 from workers.agent import Agent
 from workers.emitter import Emitter, FrameIds
@@ -48,7 +48,7 @@ class Attempt:
         self._plan = plan
         self._running: RunningTurn | None = None
         self._over = asyncio.get_running_loop().create_future()
-        self._steered = sum(isinstance(entry, ControlNote) and entry.kind == "steer" for entry in talk.entries)
+        self._steered = talk.steers
 
     async def play(self) -> Result | None:
         """To its end. None: it is suspended, or it crashed."""

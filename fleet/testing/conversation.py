@@ -131,6 +131,11 @@ class Conversation:
         return sum(isinstance(entry, Step) for entry in self.entries)
 
     @property
+    def steers(self) -> int:
+        """How often the user has said something meanwhile."""
+        return sum(isinstance(entry, ControlNote) and entry.kind == "steer" for entry in self.entries)
+
+    @property
     def written(self) -> int:
         """How many entries the turn has, those aside that no attempt writes."""
         return sum(not isinstance(entry, Claim | ControlNote) for entry in self.entries)
@@ -179,7 +184,7 @@ class Conversation:
 
     def steered(self, text: str) -> ControlNote:
         """The user says something meanwhile."""
-        note = self._note("steer", f"steer{self.state.version}", self.setup.info.user, value=text)
+        note = self._note("steer", f"{self.turn}-steer{self.steers}", self.setup.info.user, value=text)
         self.write(note)
         return note
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.testing.attempt import Crash, Plan, When
 from fleet.testing.conversation import Conversation, Verdict
@@ -32,17 +32,17 @@ class CrashPoint:
 
 
 async def everywhere(
-    talk: Conversation, given: TurnInput, decisions: Sequence[Verdict]
+    talk: Conversation, given: TurnInput, plan: Plan, decisions: Sequence[Verdict]
 ) -> tuple[Outcome, tuple[CrashPoint, ...]]:
-    """The turn undisturbed, by which `talk` goes on, then by a twin of the session once for every point. Raises
+    """The turn as planned, by which `talk` goes on, then by a twin of the session once for every point. Raises
     AssertionError with a sentence for the first one that ends differently."""
     twin = talk.copy()
-    undisturbed = await driven(talk, given, Plan(), decisions)
+    undisturbed = await driven(talk, given, plan, decisions)
     history, calls = tuple(talk.state.history), calls_of(undisturbed.entries)
     points = []
     for crash, entry in _points(undisturbed.entries):
         other = twin.copy()
-        seen = await driven(other, given, Plan(crash=crash), decisions)
+        seen = await driven(other, given, replace(plan, crash=crash), decisions)
         name = place(entry, calls) if isinstance(entry, Step | Intent | Suspend) else ""
         point = CrashPoint(crash.when, entry.k, name, seen, _unknown(seen, undisturbed))
         _check_rerun(point)

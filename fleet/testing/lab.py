@@ -174,19 +174,21 @@ class Lab:
         metadata: Mapping[str, JsonValue] | None = None,
         options: Mapping[str, JsonValue] | None = None,
         tools: Sequence[str] | None = None,
+        steer_after: Steers = (),
         decisions: Sequence[Verdict] = (),
     ) -> tuple[CrashPoint, ...]:
         """Run the turn undisturbed (`last` is its outcome, and the session goes on from there), then again from the
         same session once for every point where a worker may die: before and after each entry is durable. Each time the
         turn goes on with an agent that is built anew, and must end the same, with nothing done twice: outcome, text,
-        data, history, what is kept. `decisions`: what is decided, in order, wherever it asks.
+        data, history, what is kept. `decisions`: what is decided, in order, wherever it asks; `steer_after`: as of a
+        turn.
 
         Where a tool that may not be called again was in the middle of a call, only that is checked: see `unknown`.
         Raises AssertionError with a sentence otherwise. Returns the points.
         """
         self._check_free()
         given = _input(text, parts, metadata, options, tools)
-        self.last, points = self._run(everywhere(self._talk, given, decisions))
+        self.last, points = self._run(everywhere(self._talk, given, Plan(steers=_steers(steer_after)), decisions))
         return points
 
     def _kept_as_last(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:

@@ -108,6 +108,23 @@ def test_a_turn_that_waits_is_killed_around_its_suspension_as_well() -> None:
         Lab(asker).crash_everywhere("hi")
 
 
+def test_what_the_user_says_meanwhile_is_heard_at_the_same_place_in_every_attempt() -> None:
+    @agent(name="listener", version="1")
+    async def listener(turn: AgentTurn, ctx: Context) -> str:
+        heard: list[str] = []
+        for number in range(3):
+            await ctx.step(f"s{number}", lambda *_: None, *heard)
+            heard += [f"{number}: {note.text}" for note in ctx.steers()]
+        return ", ".join(heard)
+
+    lab = Lab(listener)
+    points = lab.crash_everywhere("go", steer_after=[(1, "left"), (2, "right")])
+
+    assert lab.last is not None
+    assert lab.last.text == "0: left, 1: right"
+    assert {point.outcome.text for point in points} == {"0: left, 1: right"}
+
+
 def test_branches_side_by_side_end_the_same() -> None:
     @agent(name="twins", version="1")
     async def twins(turn: AgentTurn, ctx: Context) -> str:
