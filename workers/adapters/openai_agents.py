@@ -11,7 +11,7 @@ import asyncio
 import copy
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -67,7 +67,7 @@ def openai_agent(
     Raises RegistrationError for what cannot be made durable, and logs what is less than that.
     """
     named = policies or {}
-    check(agent, named, name or agent.name)
+    limits.setdefault("tools", check(agent, named, name or agent.name))
     runs = _Runs(_copy(agent, named, {}), context, max_turns)
 
     async def build(spec: AgentSpec, session: SessionInfo) -> _Runs:
@@ -85,7 +85,7 @@ class _Runs:
         self._max_turns = max_turns
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
-        line = _Line(ctx)
+        line = _Line(ctx, turn.tools)
         token = _LINE.set(line)
         run = asyncio.get_running_loop().create_task(self._run(ctx), name=f"run {ctx.info.session}~{turn.id}")
         _LINE.reset(token)
@@ -105,8 +105,9 @@ class _Runs:
 class _Line:
     """A turn that runs: its context, and what the model said last."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, only: Sequence[str] | None) -> None:
         self.ctx = ctx
+        self.only = only  # what the turn brought of tools' names
         self._said = ""
         self._finish: Finish = "stop"
         self.ending = Ending()
@@ -221,7 +222,8 @@ def _tool(tool: FunctionTool, policy: ToolPolicy) -> FunctionTool:
         return await line.ending.do(line.call(tool, policy, context, arguments))
 
     async def enabled(context: agents.RunContextWrapper[Any], agent: Any) -> bool:
-        if not policy.admits(_LINE.get().ctx.info):
+        line = _LINE.get()
+        if not policy.admits(line.ctx.info) or (line.only is not None and tool.name not in line.only):
             return False
         given = tool.is_enabled
         result = given(context, agent) if callable(given) else given

@@ -18,20 +18,21 @@ _log = logging.getLogger("fleet.worker")
 _MAPPED = frozenset({"temperature", "max_tokens", "parallel_tool_calls", "include_usage", "store"})
 
 
-def check(agent: agents.Agent[Any], policies: Mapping[str, ToolPolicy], name: str) -> None:
-    """Raises RegistrationError; logs what is less than durable."""
+def check(agent: agents.Agent[Any], policies: Mapping[str, ToolPolicy], name: str) -> frozenset[str]:
+    """The names of its tools. Raises RegistrationError; logs what is less than durable."""
     met = list(_all(agent, {}))
     for each in met:
         for problem in _problems(each):
             raise RegistrationError(f"agent {name}: {each.name}: {problem}")
         for remark in _remarks(each):
             _log.warning("agent %s: %s: %s", name, each.name, remark)
-    known = {tool.name for each in met for tool in each.tools}
+    known = frozenset(tool.name for each in met for tool in each.tools)
     for tool, policy in policies.items():
         if tool not in known:
             raise RegistrationError(f"agent {name}: a policy names the tool {tool!r}; there are: {sorted(known)}")
         if policy.idempotent:
             raise RegistrationError(f"agent {name}: tool {tool} takes no idempotency_key here; leave `idempotent` out")
+    return known
 
 
 def _all(agent: agents.Agent[Any], met: dict[int, agents.Agent[Any]]) -> Iterator[agents.Agent[Any]]:

@@ -368,3 +368,13 @@ def test_the_authors_graph_is_left_as_it_was() -> None:
     nodes = dict(graph.nodes)
     Lab(spec(graph)).turn("?")
     assert (graph.nodes, graph.checkpointer) == (nodes, None)
+
+
+def test_what_the_user_says_meanwhile_is_the_next_run_of_the_same_turn() -> None:
+    graph = StateGraph(MessagesState)
+    graph.add_node("say", lambda state: {"messages": [AIMessage(f"{len(state['messages'])} ")]})
+    graph.add_node("more", lambda state: {"messages": [AIMessage(f"{state['messages'][-2].text}! ")]})
+    graph.add_edge(START, "say")
+    graph.add_edge("say", "more")
+    seen = Lab(spec(graph)).turn("one", steer_after=(1, "two"))
+    assert seen.text == "1 one! 4 two! "

@@ -233,6 +233,11 @@ def test_who_may_not_use_a_tool_is_not_told_of_it() -> None:
     assert {tool.name for tool in seen.requests[0].tools} == {"weather", "fall"}
 
 
+def test_a_turn_may_bring_the_names_of_the_tools_that_it_wants() -> None:
+    seen = Lab(spec(), model=["Hi."]).turn("?", tools=["fall"])
+    assert {tool.name for tool in seen.requests[0].tools} == {"fall"}
+
+
 def test_a_model_that_is_given_up_ends_the_turn_with_its_code() -> None:
     seen = Lab(spec(), model=[fails(400, "no")]).turn("?")
     assert (seen.outcome, seen.code) == ("failed", "model_error")
@@ -318,3 +323,18 @@ def test_the_authors_agent_is_left_as_it_was() -> None:
     before = (agent.tools, agent.model, weather.on_invoke_tool, book.needs_approval)
     spec(agent)
     assert (agent.tools, agent.model, weather.on_invoke_tool, book.needs_approval) == before
+
+
+def test_what_the_user_says_meanwhile_is_the_next_run_of_the_same_turn() -> None:
+    lab = Lab(spec(), model=[asks("weather", city="Oslo"), says("Rain. "), says("Rain in Rome, too.")])
+    seen = lab.turn("Oslo?", steer_after=(1, "and Rome?"))
+
+    assert seen.text == "Rain. Rain in Rome, too."
+    assert [item.text for item in seen.requests[-1].messages][-2:] == ["Rain. ", "and Rome?"]
+
+
+def test_a_run_that_was_built_once_serves_sessions_at_a_time() -> None:
+    made = spec(context=lambda ctx: ctx.info.session)
+    for session in ("s1", "s2"):
+        lab = Lab(made, session=session, model=[asks("weather", city=session), says("Ok.")])
+        assert lab.turn("?").tools[0].result == f"rain in {session}"
