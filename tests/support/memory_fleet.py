@@ -78,6 +78,7 @@ class MemoryFleet:
             self.models,
             self.clock_ms,
             profiles=self.store.profiles,
+            count=lambda metric, label: worker.system.metrics.count(metric, label),
             clock_ns=self.clock_ns,
             prices=self.prices,
         )

@@ -20,6 +20,12 @@ def repaired(items: Sequence[HistoryItem]) -> list[HistoryItem]:
         item = items[number]
         number += 1
         if item.calls:
+            upto = number + len(item.calls)
+            if _in_order(item, items[number:upto]):
+                made.append(item)
+                made += items[number:upto]
+                number = upto
+                continue
             upto = _round(items, number)
             made += _answered(item, items[number:upto])
             number = upto
@@ -35,6 +41,17 @@ def says(item: HistoryItem) -> bool:
         text = parts[0].text
         return bool(text) and not text.isspace()
     return any(type(part) is not TextPart or (part.text and not part.text.isspace()) for part in parts)
+
+
+def _in_order(item: HistoryItem, after: Sequence[HistoryItem]) -> bool:
+    """Whether the results of all calls follow, each in its place: nearly always."""
+    calls = item.calls
+    if len(after) != len(calls) or (len(calls) > 1 and len({call.call for call in calls}) != len(calls)):
+        return False
+    for call, one in zip(calls, after, strict=True):
+        if one.call != call.call or one.role != "tool" or one.turn != item.turn or not says(one):
+            return False
+    return True
 
 
 def _round(items: Sequence[HistoryItem], start: int) -> int:
