@@ -24,6 +24,7 @@ from schemas.entries import (
     Suspend,
 )
 from schemas.history import HistoryItem, said
+from schemas.receipt import Spending, spending_of
 from schemas.snapshot import AheadCancel, Closed, EndedTurn, SeenOp
 from schemas.turn import TurnInput
 
@@ -69,7 +70,7 @@ def _remember(over: Mapping[str, EndedTurn], ended: EndedTurn, limit: int | None
 def _open(state: State, version: int, entry: Open) -> State:
     if state.opened is not None:
         raise FoldError(f"version {version}: OPEN of a session that lives")
-    return state._replace(opened=entry, base=version, history=History(), turns=0, kept={})
+    return state._replace(opened=entry, base=version, history=History(), turns=0, kept={}, spent=Spending())
 
 
 def _claim(state: State, version: int, entry: Claim) -> State:
@@ -220,6 +221,8 @@ def _finish(state: State, version: int, entry: Finish) -> State:
             over = _remember(over, steered, limit)
     history = state.history.extended(said)
     claim = entry.claim
+    if entry.receipt is not None and entry.receipt.usage:
+        state = state._replace(spent=state.spent.plus(spending_of(entry.receipt)))
     if entry.kept:
         state = state._replace(kept=_keep(state.kept, entry.kept))
     if entry.quarantine is not None:
@@ -263,6 +266,7 @@ def _next_state(
         state.wiped,
         state.quarantine,
         state.kept,
+        state.spent,
     )
 
 

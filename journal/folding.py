@@ -10,6 +10,7 @@ from journal.history import History
 from journal.port import Row
 from journal.state import State
 from schemas.entries import Close, ControlNote, entry_of
+from schemas.receipt import Spending
 from schemas.snapshot import AheadCancel, Chunk, SeenOp, Snapshot
 
 
@@ -54,6 +55,7 @@ def snapshot_of(state: State) -> Snapshot:
         ahead=state.ahead,
         closed=state.closed,
         kept=dict(state.kept),
+        spent=state.spent,
     )
 
 
@@ -71,6 +73,7 @@ def state_of(snapshot: Snapshot, chunks: Iterable[Chunk]) -> State:
         ahead=snapshot.ahead,
         closed=snapshot.closed,
         kept=snapshot.kept,
+        spent=snapshot.spent,
     )
 
 
@@ -95,7 +98,7 @@ def _fold_hollow(state: State, rows: list[Row]) -> State:
         if row.turn is not None:
             came.add(row.turn)
         state = _hollow_row(state, row, entry if isinstance(entry, ControlNote) else None, came)
-    return state._replace(open=None, parked=(), opened=None, quarantine=None, kept={})
+    return state._replace(open=None, parked=(), opened=None, quarantine=None, kept={}, spent=Spending())
 
 
 def _hollow_row(state: State, row: Row, cancel: ControlNote | None, came: set[str]) -> State:

@@ -13,6 +13,7 @@ from itertools import chain, islice
 
 from journal.content import has_content, stays
 from journal.gate import Call, Gate, open_gate
+from journal.memory_budgets import MemoryBudgets
 from journal.memory_parts import (
     MemoryDirectory,
     MemoryLetterMarks,
@@ -24,6 +25,7 @@ from journal.memory_parts import (
 from journal.memory_payloads import MemoryPayloads
 from journal.memory_pins import MemoryPins
 from journal.port import (
+    Budgets,
     Directory,
     Found,
     Journal,
@@ -153,6 +155,7 @@ class MemoryStore:
         self.letters: LetterMarks = MemoryLetterMarks(gate)
         self.profiles: Profiles = MemoryProfiles(gate)
         self.pins: Pins = MemoryPins(gate)
+        self.budgets: Budgets = MemoryBudgets(gate)
         self.survey: Survey = self.survey_of(self.log)
 
     def survey_of(self, journal: MemoryJournal) -> MemorySurvey:

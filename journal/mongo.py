@@ -17,6 +17,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
+from journal.mongo_budgets import MongoBudgets
 from journal.mongo_directory import MongoDirectory
 from journal.mongo_errors import Answered, passing
 from journal.mongo_fetch import MongoFetch
@@ -29,6 +30,7 @@ from journal.mongo_snapshots import MongoSnapshots
 from journal.mongo_survey import MongoSurvey
 from journal.mongo_timers import MongoTimers
 from journal.port import (
+    Budgets,
     Directory,
     Found,
     Journal,
@@ -79,6 +81,8 @@ class MongoStore:
         self.letters: LetterMarks = MongoLetterMarks(database, wait_ms=self._timeout_ms)
         self.profiles: Profiles = MongoProfiles(database, wait_ms=self._timeout_ms)
         self.pins: Pins = MongoPins(database, wait_ms=self._timeout_ms)
+        self._budgets = MongoBudgets(database, wait_ms=self._timeout_ms)
+        self.budgets: Budgets = self._budgets
         self.survey: Survey = MongoSurvey(database, self._payloads)
         self._meta: AsyncCollection[Document] = database["meta"].with_options(
             read_concern=ReadConcern("majority"),
@@ -93,6 +97,7 @@ class MongoStore:
                 await self._journal.start()
                 await self._directory.start()
                 await self._timers.start()
+                await self._budgets.start()
         except (TimeoutError, StoreUnavailable, ServerSelectionTimeoutError) as error:
             raise await self._why_not() from error
         except OperationFailure as error:

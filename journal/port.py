@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from schemas.profile import Profile
+from schemas.receipt import Spending
 from schemas.snapshot import Chunk, Snapshot
 
 PAYLOAD_CHARS = 262_144  # a body with more is kept beside its row
@@ -259,6 +260,43 @@ class Pins(Protocol):
         """`accepted` becomes `digest`, if that is what is offered now, or None; whether it did."""
 
 
+SLOT_MS = 300_000  # reservations of five minutes expire together
+
+
+def slot_of(until_ms: int) -> int:
+    """Where a reservation lies that holds until then: past once `now_ms // SLOT_MS` has come to it."""
+    return until_ms // SLOT_MS + 1
+
+
+class Cap(NamedTuple):
+    """At most so much; None: no limit. At least one is given."""
+
+    tokens: int | None = None
+    nanos: int | None = None
+
+    def allows(self, spending: Spending) -> bool:
+        """Whether this is not too much."""
+        return not (
+            (self.tokens is not None and spending.tokens > self.tokens)
+            or (self.nanos is not None and spending.nanos > self.nanos)
+        )
+
+
+class Budgets(Protocol):
+    """What was spent under a key, and what is reserved. Every method raises StoreUnavailable: then nobody knows whether
+    it was done. An implementation must not repeat a write by itself."""
+
+    async def reserve(self, key: str, amount: Spending, cap: Cap, *, now_ms: int, until_ms: int) -> bool:
+        """Reserve `amount` where it fits under `cap` together with all that is spent and reserved, in one step: however
+        many ask at the same time, what is granted never exceeds it. It expires some minutes after `until_ms`."""
+
+    async def settle(self, key: str, reserved: Spending, spent: Spending, *, until_ms: int) -> None:
+        """What was reserved until `until_ms` has cost `spent`: that counts from now on, expired or not."""
+
+    async def spent(self, key: str) -> Spending:
+        """What is settled."""
+
+
 class Wanted(NamedTuple):
     """What is asked of many sessions at once. `rows`: session → version after which its rows are wanted, at most
     `limit` rows in all; `snapshots`: sessions; `chunks`: session → (base, count), for chunks 0 … count-1 of a life."""
@@ -301,8 +339,8 @@ class Store(Protocol):
     timers: Timers
     letters: LetterMarks
     profiles: Profiles
-
     pins: Pins
+    budgets: Budgets
     survey: Survey
 
     async def start(self) -> None:

@@ -21,6 +21,7 @@ from schemas.entries import (
 from schemas.history import HistoryItem, said, whole
 from schemas.ids import message_id
 from schemas.parts import Part, plain_text
+from schemas.receipt import Spending
 from schemas.snapshot import AheadCancel, Closed, EndedTurn, SeenOp
 from schemas.turn import TurnInput
 
@@ -103,7 +104,8 @@ class State(NamedTuple):
     """A session at `version`; 0: nothing was ever written. `opened` None: no life (never opened, or closed).
 
     `base`: the version that opened this life. `ended_turns`: the last ones that are over, by id, oldest first. `wiped`:
-    no content is left before the last CLOSE. `kept`: what its agents keep from turn to turn, by name.
+    no content is left before the last CLOSE. `kept`: what its agents keep from turn to turn, by name;
+    `spent`: by the turns of this life that are over.
     """
 
     version: int = 0
@@ -121,6 +123,7 @@ class State(NamedTuple):
     wiped: bool = True
     quarantine: Quarantined | None = None
     kept: Mapping[str, JsonValue] = MappingProxyType({})
+    spent: Spending = Spending()
 
     @property
     def at_rest(self) -> bool:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from orjson import Fragment
 from pydantic import TypeAdapter
 
 from schemas.frames import Usage
+
+
+class Spending(NamedTuple):
+    """Tokens, and money in billionths of the currency."""
+
+    tokens: int = 0
+    nanos: int = 0
+
+    def plus(self, other: Spending) -> Spending:
+        """Both together."""
+        return Spending(self.tokens + other.tokens, self.nanos + other.nanos)
+
+
+NOTHING = Spending()
 
 
 @dataclass(slots=True)
@@ -126,6 +140,12 @@ class Receipt(_Encoded):
             said["currency"] = self.currency
         if self.unpriced:
             said["unpriced"] = self.unpriced
+
+
+def spending_of(receipt: Receipt) -> Spending:
+    """What a session has spent by this turn; what has no price is not in the money."""
+    tokens = sum(usage.input_tokens + usage.output_tokens for usage in receipt.usage)
+    return Spending(tokens, round((receipt.money or 0) * 1_000_000_000))
 
 
 RECEIPT: TypeAdapter[Receipt] = TypeAdapter(Receipt)

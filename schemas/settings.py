@@ -199,6 +199,22 @@ class WorkerSettings(_Settings):
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+class BudgetSettings(_Settings):
+    """Budgets (docs/ledger.md). 0: no limit; money in the currency of the price table"""
+
+    budget_turn_tokens: int = Field(0, ge=0, description="Tokens of one turn, where its agent says nothing else")
+    budget_turn_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one turn, likewise")
+    budget_session_tokens: int = Field(0, ge=0, description="Tokens of one session, where its agent says nothing else")
+    budget_session_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one session, likewise")
+    budget_user_tokens: int = Field(0, ge=0, description="Tokens of one user of a tenant in a day (UTC)")
+    budget_user_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one user in a day (UTC)")
+    budget_day_tokens: int = Field(0, ge=0, description="Tokens of one tenant in a day (UTC)")
+    budget_day_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one tenant in a day (UTC)")
+    budget_output_tokens: int = Field(
+        4_096, ge=1, description="`max_tokens` of a model call that says none, where there is a budget (tokens)"
+    )
+
+
 class LocalSettings(_Settings):
     """`fleet up`."""
 
@@ -213,6 +229,7 @@ GROUPS: tuple[type[_Settings], ...] = (
     SessionSettings,
     GatewaySettings,
     WorkerSettings,
+    BudgetSettings,
     LocalSettings,
 )
 

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 from schemas.base import Frozen
 from schemas.entries import Open, Outcome
 from schemas.history import HistoryItem
+from schemas.receipt import Spending
 
 
 class EndedTurn(NamedTuple):
@@ -84,3 +85,4 @@ class Snapshot(Frozen):
     ahead: tuple[AheadCancel, ...] = ()
     closed: Closed | None = None
     kept: dict[str, JsonValue] = Field(default_factory=dict)
+    spent: Spending = Spending()

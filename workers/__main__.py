@@ -34,6 +34,7 @@ from journal.mongo import MongoStore
 from journal.port import StoreMismatch, StoreUnavailable
 from schemas.codec import first_error
 from schemas.settings import (
+    BudgetSettings,
     KafkaSettings,
     ModelSettings,
     MongoSettings,
@@ -48,6 +49,8 @@ from workers.children import Children
 from workers.contained import contain
 from workers.executor import Executor
 from workers.health import CannotListen, HealthServer, health_app
+from workers.ledger.allowance import caps_of
+from workers.ledger.bank import Bank
 from workers.ledger.prices import Prices, PricesRefused
 from workers.logs import TurnLog, configure
 from workers.mcp.config import load
@@ -194,6 +197,7 @@ def _services(
         count=count,
         prices=prices,
         tools=mcp,
+        bank=_bank(store),
     )
 
 
@@ -202,6 +206,12 @@ def _count(metrics: WorkerMetrics, children: Children, mcp: McpHost) -> None:
     children.tell = lambda outcome: metrics.count("computes", outcome)
     mcp.tell = lambda what, server, outcome: metrics.count(what, (server, outcome))
     metrics.gauge("mcp_leases", lambda: mcp.open_leases)
+
+
+def _bank(store: MongoStore) -> Bank:
+    """Budgets as the settings say."""
+    settings = BudgetSettings()
+    return Bank(store.budgets, caps_of(settings), clock_ms=now_ms, output_tokens=settings.budget_output_tokens)
 
 
 def _be_gone(after_s: float, *, status: int) -> None:

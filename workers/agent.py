@@ -17,6 +17,7 @@ from schemas.history import HistoryItem, ToolCall, said
 from schemas.ids import legal
 from schemas.parts import Part, plain_text
 from schemas.turn import TurnInput
+from workers.ledger.allowance import Allowance
 
 if TYPE_CHECKING:
     from workers.apart import Given
@@ -131,7 +132,8 @@ class AgentSpec:
     those of the operator's servers as well, so that a turn may name tools that only the agent can tell.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
     one is given up; `uses_model` False: its turns begin while no model takes calls. `profile`: its turns know the
-    user's profile (`ctx.profile`). `work`: the function of an agent that runs in a process of its own.
+    user's profile (`ctx.profile`). `work`: the function of an agent that runs in a process of its own. `turn_budget`,
+    `session_budget`: what one may spend, None: the setting.
     Raises RegistrationError.
     """
 
@@ -154,6 +156,8 @@ class AgentSpec:
     instructions: str = ""
     own_tools: tuple[Tool, ...] = ()
     serves_tools: bool = False
+    turn_budget: Allowance | None = None
+    session_budget: Allowance | None = None
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("version", self.version)):

@@ -25,6 +25,7 @@ from workers.agent import Decision, ModelAnswer, SessionInfo
 from workers.agent import user as as_user
 from workers.approval import Approval, Asked
 from workers.canonical import MAX_KEPT_BYTES, MAX_RESULT_BYTES, digest_of, plain
+from workers.ledger.allowance import Spent
 from workers.model_step import ModelStep
 from workers.models.port import ModelRequest, ToolSpec
 from workers.services import Services
@@ -127,6 +128,11 @@ class Context:
         job, source = self._progress.whole.job, self._services.tools
         served = await source.tools(job.info) if source is not None else ()
         return Toolbox((*job.tools, *self.profile_tools, *served), job.info, only=job.turn.input.tools)
+
+    @property
+    def spent(self) -> Spent:
+        """What this turn has spent so far on models, and what is left of its budgets."""
+        return self._progress.whole.purse(self._services).spent
 
     @property
     def deadline(self) -> int:

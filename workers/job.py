@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import JsonValue
 
+from journal.port import Cap
 from journal.state import OpenTurn
 from schemas.entries import Intent, Step, Suspend
 from schemas.history import HistoryItem
 from schemas.profile import Pinned
+from schemas.receipt import NOTHING, Spending
 from workers.agent import MAX_REPLY_BYTES, Agent, SessionInfo
 from workers.emitter import Emitter
 
@@ -52,8 +54,8 @@ class TurnLink(Protocol):
 @dataclass(slots=True)
 class Job:
     """One turn to run. `history` is what the session held before this turn, `kept` what its agents kept by name;
-    `wants_profile`, `model`, `fallbacks`, `instructions`, `tools`: as the agent's spec says; `profile` is set when the
-    turn starts.
+    `wants_profile`, `model`, `fallbacks`, `instructions`, `tools`, `turn_cap`, `session_cap`: as the agent's spec says;
+    `profile` is set when the turn starts; `spent`: by the session before this turn.
 
     The emitter is opened by whoever first has something to show: most short turns have nothing.
     """
@@ -73,6 +75,9 @@ class Job:
     fallbacks: tuple[str, ...] = ()
     instructions: str = ""
     tools: Sequence[Tool] = ()
+    turn_cap: Cap | None = None
+    session_cap: Cap | None = None
+    spent: Spending = NOTHING
     opened: Emitter | None = None
     closed: bool = False
 

@@ -44,6 +44,7 @@ COUNTERS: dict[str, str] = {
     "tokens": "Tokens of finished turns, by model and kind; the kinds add up",
     "money": "What they cost, by model and kind, in the currency of the price table",
     "unpriced": "Finished turns that used a model without a price, by model",
+    "budget_refusals": "Model calls that were not made because a budget was used up, by whose; `unpriced`: or no price",
     "snapshots": "Snapshots written",
     "expired": "Sessions closed because they were idle",
     "memory_pauses": "Times that no more turns were read because memory was short",
@@ -63,6 +64,7 @@ LABELS: dict[str, str | tuple[str, ...]] = {
     "tokens": ("model", "kind"),
     "money": ("model", "kind", "currency"),
     "unpriced": "model",
+    "budget_refusals": "scope",
     "pool_evictions": "reason",
 }
 GAUGES: dict[str, str] = {

@@ -6,6 +6,7 @@ gets the answer. What a repeated call showed before is withdrawn first.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ import orjson
 from pydantic import JsonValue
 
 from schemas.codes import Code
-from schemas.entries import Step
+from schemas.entries import Step, StepError
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import Usage
 from schemas.history import HistoryItem, ToolCall
@@ -23,6 +24,7 @@ from workers.agent import ModelAnswer
 from workers.answer import clean
 from workers.canonical import MAX_RESULT_BYTES
 from workers.ledger.clock import MODEL
+from workers.ledger.purse import Hold
 from workers.models.port import ModelChunk, ModelDone, ModelRequest, ModelTimedOut, ModelUnavailable
 from workers.remains import calls_of
 from workers.services import Services
@@ -54,25 +56,50 @@ class ModelStep:
         number, held = progress.take(_KIND, _NAME, digest)
         if held is not None:
             return self._replay(held)
+        request, hold = await self._reserved(number, digest)
         progress.whole.tally.calls += 1
         if self._show:
             progress.answer.in_step()
             progress.answer.open()
         try:
-            done = await self._ask()
+            done = await self._ask(request)
         except BaseException:
+            self._settle(hold, tuple(self._paid), untold=bool(self._untold))
             if self._show:
                 progress.answer.break_off()
             raise
-        return await self._keep(number, digest, done)
+        told = () if done.usage is None else (done.usage,)
+        try:
+            return await self._keep(number, digest, done)
+        finally:  # the tally has it now: at no moment is it in neither
+            self._settle(hold, (*self._paid, *told), untold=bool(self._untold) or not told)
 
-    async def _ask(self) -> ModelDone:
+    async def _reserved(self, number: int, digest: str) -> tuple[ModelRequest, Hold | None]:
+        """The request as it goes out, and what is reserved for it. What a budget refuses is kept: every later attempt
+        is refused at the same place."""
+        request, whole = self._addressed(), self._progress.whole
+        purse = whole.purse(self._services)
+        if not purse.limited:
+            return request, None
+        request = replace(request, max_tokens=purse.capped(request))
+        try:
+            return request, await purse.reserve(request)
+        except TerminalError as over:
+            error = StepError(code=over.code, text=str(over))
+            await self._progress.append(self._progress.entry(number, _KIND, _NAME, digest, result=None, error=error))
+            raise
+
+    def _settle(self, hold: Hold | None, told: tuple[Usage, ...], *, untold: bool) -> None:
+        if hold is not None:
+            self._progress.whole.purse(self._services).settle(hold, told, untold=untold)
+
+    async def _ask(self, request: ModelRequest) -> ModelDone:
         whole = self._progress.whole
         whole.clock.enter(MODEL)
         try:
             deadline_ms = whole.job.turn.deadline_ms
             return await self._services.models.ask(
-                self._addressed(), piece=self._piece, again=self._again, deadline_ms=deadline_ms
+                request, piece=self._piece, again=self._again, deadline_ms=deadline_ms
             )
         except BaseException as error:
             self._cut(error)
@@ -98,7 +125,7 @@ class ModelStep:
         usage = error.usage if isinstance(error, ModelUnavailable) else None
         if usage is not None:
             self._paid.append(usage)
-        elif self._begun or isinstance(error, ModelTimedOut):
+        elif self._begun or isinstance(error, ModelTimedOut | asyncio.CancelledError):
             self._untold += 1
         self._begun = False
 
@@ -149,6 +176,9 @@ class ModelStep:
         return tuple(call.model_copy(update={"call": call_id(*place, n)}) for n, call in enumerate(calls))
 
     def _replay(self, held: Step) -> ModelAnswer:
+        if held.error is not None:
+            self._progress.replayed(held.step)
+            raise TerminalError(held.error.code, held.error.text)
         result: dict[str, Any] = held.result if isinstance(held.result, dict) else {}
         calls = calls_of(held)
         text = held.text[len(held.text) - result["chars"] :] if self._show else result["text"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pydantic import JsonValue
 
@@ -20,9 +20,13 @@ from workers.canonical import MAX_KEPT_BYTES, MAX_TURN_BYTES, weight
 from workers.emitter import Emitter
 from workers.job import Job, TurnLost
 from workers.ledger.clock import WRITE, HopClock, Took
+from workers.ledger.purse import Purse
 from workers.ledger.tally import Tally
 from workers.remains import close_calls, restore, text_of
 from workers.steps import Steps, held_as, place_of
+
+if TYPE_CHECKING:
+    from workers.services import Services
 
 T = TypeVar("T")
 
@@ -38,6 +42,7 @@ class Progress(Steps):
         "_calm",
         "_clock",
         "_doing",
+        "_purse",
         "_tally",
         "began_ns",
         "clock_ms",
@@ -70,6 +75,7 @@ class Progress(Steps):
         self._doing = 0
         self._clock: HopClock | None = None
         self._tally: Tally | None = None
+        self._purse: Purse | None = None
         self._branches: dict[str, Branch] | None = None
         self._calm: asyncio.Event | None = None
         self._bytes = 0
@@ -121,6 +127,13 @@ class Progress(Steps):
         if tally is None:
             tally = self._tally = Tally()
         return tally
+
+    def purse(self, services: Services) -> Purse:
+        """What the turn may still spend."""
+        purse = self._purse
+        if purse is None:
+            purse = self._purse = Purse(self.job, self.tally, services)
+        return purse
 
     @property
     def frugal(self) -> bool:

@@ -185,7 +185,9 @@ class Runs(Questions):
             job.max_reply_bytes, job.max_steps = spec.max_reply_bytes, spec.max_steps
             job.model, job.fallbacks, job.wants_profile = spec.model, spec.fallbacks, spec.profile
             job.instructions, job.tools = spec.instructions, spec.own_tools
-        job.kept = state.kept
+            job.turn_cap = spec.turn_budget.cap if spec.turn_budget is not None else None
+            job.session_cap = spec.session_budget.cap if spec.session_budget is not None else None
+        job.kept, job.spent = state.kept, state.spent
         self._claimed = state.version
         self._run = self._system.executor.start(job, self._ended)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from journal.port import Profiles
 from workers.children import Children
+from workers.ledger.bank import Bank
 from workers.ledger.prices import NO_PRICES, Prices
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Services:
     """`models`: the one owner of retries, over the configured model; `clock_ms`: the wall clock; `children`: where
     `ctx.compute` runs; `profiles`: of users; `count`: of a metric of the worker's, by its label; `clock_ns`: a
-    monotonic clock, for hops; `prices`: what tokens cost; `tools`: those that the operator
-    gives to agents, MCP servers."""
+    monotonic clock, for hops; `prices`: what tokens cost; `tools`: those that the operator gives to agents, MCP
+    servers; `bank`: what may be spent."""
 
     models: ModelCaller
     clock_ms: Callable[[], int]
@@ -31,3 +32,4 @@ class Services:
     clock_ns: Callable[[], int] = time.perf_counter_ns
     prices: Prices = NO_PRICES
     tools: ToolSource | None = None
+    bank: Bank = field(default_factory=Bank)

@@ -95,6 +95,7 @@ class ActorSystem:
         self.leaving = False  # turns are handed over from now on
         self.handed_over = 0
         models = parts.executor.services.models
+        parts.executor.services.bank.count = lambda scope: self.metrics.count("budget_refusals", scope)
         self.gate: Gate | None = None
         if models is not None:
             self.gate = Gate(models, parts.registry, self.slots, self.metrics, clock_ms=parts.clock_ms)
@@ -321,6 +322,7 @@ class ActorSystem:
 
     async def close(self) -> None:
         """End what still runs in the background: everything that counts is written, or the next owner's."""
+        await self.executor.services.bank.settled()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -257,7 +257,7 @@ def test_the_parts_add_up_and_each_is_what_it_says(plan: Plan) -> None:
 def test_a_turn_with_everything() -> None:
     """Not left to chance: parallel model and tool calls, a retry, a decision, a worker that dies, in one turn."""
     together: Block = [("model", 300), ("tool", 200), ("own", 100), ("branch", 150)]
-    plan = Plan([together, [("cut", 200)], "ask", [("pay", 300), ("model", 100)]], [200], 100, 500)
+    plan = Plan([together, [("cut", 200)], [("own", 150)], "ask", [("pay", 300), ("model", 100)]], [200], 100, 500)
     receipt, wanted, entries = played(plan)
     check(plan, receipt, wanted, entries)
     hops = receipt.hops

@@ -101,6 +101,7 @@ class FaultyStore:
         self.letters = twin.letters
         self.profiles = twin.profiles
         self.pins = twin.pins
+        self.budgets = twin.budgets
         self.survey = twin.survey
         self.fetch = twin.fetch
         self.start = twin.start

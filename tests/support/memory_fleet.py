@@ -17,6 +17,7 @@ from broker.port import Outgoing
 from broker.topics import apply
 from journal.loader import load
 from journal.memory import MemoryStore
+from journal.port import Cap
 from journal.state import State
 from schemas.settings import SessionSettings, WorkerSettings
 from schemas.topics import load_topics
@@ -24,6 +25,7 @@ from workers.agent import AgentSpec
 from workers.builder import Builder
 from workers.contained import contain
 from workers.executor import Executor
+from workers.ledger.bank import Bank
 from workers.ledger.prices import NO_PRICES
 from workers.logs import TurnLog
 from workers.outbox import Outbox
@@ -52,6 +54,7 @@ class MemoryFleet:
         self.clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         self.clock_ns: Callable[[], int] = time.perf_counter_ns
         self.prices = NO_PRICES
+        self.caps: dict[str, Cap] = {}
         self._topics = load_topics(None)
         self._names = itertools.count(1)
 
@@ -74,6 +77,7 @@ class MemoryFleet:
         registry.default = self.default
         consumer = MemoryGroupConsumer(self.cluster, "workers", (TURNS, CONTROL), session_timeout_s=0.3)
         name = f"w{next(self._names)}"
+        bank = Bank(self.store.budgets, self.caps, clock_ms=self.clock_ms)
         services = Services(
             self.models,
             self.clock_ms,
@@ -81,6 +85,7 @@ class MemoryFleet:
             count=lambda metric, label: worker.system.metrics.count(metric, label),
             clock_ns=self.clock_ns,
             prices=self.prices,
+            bank=bank,
         )
         parts = Parts(
             store=self.store,

@@ -194,6 +194,7 @@ class Stage:
         children: Children | None = None,
         profiles: Profiles | None = None,
         kept: Mapping[str, JsonValue] | None = None,
+        **more: Any,
     ) -> None:
         self.time = Time()
         self.frames: list[dict[str, Any]] = []
@@ -216,6 +217,7 @@ class Stage:
             profiles,
             lambda metric, label: self.counted.append((metric, label)),
             clock_ns=self.time.clock_ns,
+            **more,
         )
         self.executor = Executor(services, call_later=self.time.call_later)
         self.job = Job(

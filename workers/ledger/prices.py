@@ -145,6 +145,14 @@ class Prices:
             return None
         return Counts(*(round(n * each * 1_000) for n, each in zip(counts(usage), row.each, strict=True)))
 
+    def dearest(self, model: str, at_ms: int) -> tuple[float, float] | None:
+        """The highest prices in force of a model, whoever provides it: of input, of output. None: it has none."""
+        found = [self.row(provider, name, at_ms) for provider, name in self._rows if name == model]
+        each = [row.each for row in found if row is not None]
+        if not each:
+            return None
+        return max(max(prices[:2]) for prices in each), max(max(prices[2:]) for prices in each)
+
 
 NO_PRICES = Prices()
 

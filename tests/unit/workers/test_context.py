@@ -656,6 +656,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "profile_tools",
         "remaining_s",
         "replaying",
+        "spent",
         "state",
         "steers",
         "step",
