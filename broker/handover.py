@@ -1,44 +1,67 @@
-"""Hands batches from the consumer's thread to the owner's loop, a bounded number at a time. Knows no Kafka client."""
+"""Hands records from the consumer's thread to the owner's loop, a bounded number at a time. Knows no Kafka client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 
+from broker.inflow import Batches, Inflow
 from broker.port import Assignment, Listener, Record
 
 RECORDS = 500
-"""Records handed over and not yet taken before the consumer waits: what is read later waits behind them."""
+"""Records handed over and not yet taken before the consumer waits."""
+EACH = 100
+"""The same of one partition: above it the others are read without it."""
 
 
 class Handover:
-    """One per started consumer. `give`, `announce`, `fail` and `room` run on the consumer's loop, the rest elsewhere.
+    """One per started consumer. `give`, `announce`, `fail`, `full` and `room` run on the consumer's loop, the rest
+    elsewhere.
 
-    Each of the two counters is written by one thread only. `room` says that it waits before it looks again, and the
-    owner counts before it looks for somebody who waits: so no wake-up is missed.
+    What is given is counted by one thread, what is taken by the other. `room` says that it waits before it looks again,
+    and the owner counts before it looks for somebody who waits: so no wake-up is missed.
     """
 
-    def __init__(self, owner: asyncio.AbstractEventLoop, listener: Listener, limit: int = RECORDS) -> None:
+    def __init__(
+        self,
+        owner: asyncio.AbstractEventLoop,
+        listener: Listener,
+        limit: int = RECORDS,
+        *,
+        each: int = EACH,
+        clock_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._owner = owner
         self._listener = listener
         self._limit = limit
-        self._given = 0
-        self._taken = 0
+        self._each = each
+        self._given = self._taken = 0
+        self._given_of: Counter[Hashable] = Counter()
+        self._taken_of: Counter[Hashable] = Counter()
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._inflow = Inflow(self._take, call_later=owner.call_later, clock_s=clock_s)
 
     @property
     def outstanding(self) -> int:
         """Records on their way."""
         return self._given - self._taken
 
+    def full(self) -> set[Hashable]:
+        """Partitions of which so many records are on their way that others come first."""
+        return {place for place, given in self._given_of.items() if given - self._taken_of[place] >= self._each}
+
     def announce(self, assignment: Assignment) -> None:
         """Tell the listener of a new assignment, after everything given before."""
-        _quietly(self._owner, self._listener.assigned, assignment)
+        _quietly(self._owner, self._assigned, assignment)
 
-    def give(self, generation: int, records: Sequence[Record]) -> None:
-        """Give one batch."""
-        self._given += len(records)
-        _quietly(self._owner, self._take, generation, records)
+    def give(self, generation: int, batches: Batches) -> None:
+        """Give what was read, by partition."""
+        for place, records in batches.items():
+            self._given += len(records)
+            self._given_of[place] += len(records)
+        _quietly(self._owner, self._inflow.put, generation, batches)
 
     def fail(self, error: BaseException) -> None:
         """Tell the listener that the consumer has ended."""
@@ -53,11 +76,16 @@ class Handover:
                 await event.wait()
             self._waiter = None
 
-    def _take(self, generation: int, records: Sequence[Record]) -> None:
+    def _assigned(self, assignment: Assignment) -> None:
+        self._inflow.drain()
+        self._listener.assigned(assignment)
+
+    def _take(self, place: Hashable, generation: int, records: Sequence[Record]) -> None:
         try:
             self._listener.received(generation, records)
         except Exception as error:  # noqa: BLE001  (a listener that cannot take records is the end of this consumer)
             self._listener.failed(error)
+        self._taken_of[place] += len(records)
         self._taken += len(records)
         waiter = self._waiter
         if waiter is not None:

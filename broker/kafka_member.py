@@ -28,7 +28,8 @@ from schemas.settings import KafkaSettings
 log = logging.getLogger(__name__)
 
 POLL_MS = 500
-POLL_RECORDS = 250
+FULL_MS = 2  # a partition of which the owner has enough is left out so long, then it is looked at again
+POLL_RECORDS = 100
 FETCH_BYTES = 2_097_152  # eight batches may be on their way when a worker short of memory pauses, decoded thrice that
 FETCH_WAIT_MS = 100  # a resumed partition waits for the fetch that is under way without it: so never long
 GATHER_S = 0.002
@@ -74,7 +75,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._announced = False
         self._stopping = False
         self._membership: Membership = (-1, "")
-        self._held: list[Record] = []
+        self._held: dict[Any, list[Record]] = {}
         self._paused: dict[str, frozenset[int]] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
@@ -158,7 +159,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._announcer is not None:
             self._announcer.cancel()
         self._announced = False
-        self._held = []
+        self._held = {}
         await self._last_commit(self._consumer, REVOKE_TIMEOUT_S)
         self._assigned = False
         self.hints.begin(0)
@@ -184,13 +185,13 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         # Each leader tells its positions when it is asked, so one may come after records of its partition were read:
         # it then lies behind them, and whoever starts there would take them for seen, and commit them.
-        offsets |= {(record.topic[self._prefix :], record.partition): record.offset for record in reversed(self._held)}
+        offsets |= {self._place(tp): records[0].offset for tp, records in self._held.items()}
         self._committed = dict(offsets)
         self._next = {**offsets, **self._next}
         self.hints.begin(generation)
         self._handover.announce(Assignment(generation, partitions, offsets))
         self._announced = True
-        held, self._held = self._held, []
+        held, self._held = self._held, {}
         if held:
             self._handover.give(generation, held)
 
@@ -222,7 +223,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await self._handover.room()
             try:
-                batches = await self._consumer.getmany(timeout_ms=POLL_MS)
+                batches = await self._read()
             except KafkaError as error:
                 if not error.retriable:
                     raise
@@ -233,16 +234,26 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._deliver(batches)
                 take_turns(self._consumer, batches)
 
+    async def _read(self) -> Mapping[Any, Sequence[Any]]:
+        """What was fetched. Partitions of which the owner has much to take already are left out for a moment."""
+        full = self._handover.full()
+        if not full:
+            return await self._consumer.getmany(timeout_ms=POLL_MS)  # type: ignore[no-any-return]
+        others = self._consumer.assignment() - full
+        if not others:  # to aiokafka, none is all
+            await asyncio.sleep(FULL_MS / 1000)
+            return {}
+        return await self._consumer.getmany(*others, timeout_ms=FULL_MS)  # type: ignore[no-any-return]
+
     def _deliver(self, batches: Mapping[Any, Sequence[Any]]) -> None:
         """No await between aiokafka's check of the assignment and here: these records are of this generation."""
-        records: list[Record] = []
         for tp, some in batches.items():
-            records.extend(some)
             self._next[self._place(tp)] = some[-1].offset + 1
         if self._announced:
-            self._handover.give(self._generation, records)
-        else:
-            self._held.extend(records)
+            self._handover.give(self._generation, batches)
+            return
+        for tp, some in batches.items():
+            self._held.setdefault(tp, []).extend(some)
 
     async def _commit_often(self) -> None:
         while True:

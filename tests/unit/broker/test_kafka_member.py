@@ -128,3 +128,33 @@ async def test_what_is_read_before_every_partition_has_told_its_place_belongs_to
     assert sorted((record.partition, record.offset) for record in heard.records) == [
         (part, offset) for part in (0, 1) for offset in (5, 6, 7)
     ]
+
+
+class Fetched(Reading):
+    """Tells which partitions it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[set[Any]] = []
+
+    async def getmany(self, *places: Any, timeout_ms: int) -> dict[Any, list[KafkaRecord]]:
+        assert timeout_ms < 1_000
+        self.asked.append(set(places))
+        return {}
+
+
+async def test_a_partition_of_which_the_owner_has_enough_is_not_read_and_the_others_are() -> None:
+    """Ten thousand records of one session on their way are no reason to leave the others' where they are."""
+    consumer, handover = Fetched(), Handover(asyncio.get_running_loop(), Heard(), each=3)
+    member = KafkaMember(KafkaSettings(kafka_bootstrap="nowhere:1"), "g", {"turns": "turns"}, handover)
+    member._consumer = consumer
+    hog, other = consumer.places
+    read = consumer.read(3)
+    handover.give(1, {hog: read[hog], other: read[other][:2]})
+    await member._read()
+    handover.give(1, {other: read[other][2:]})
+    await member._read()
+    assert consumer.asked == [{other}], "to aiokafka, none is all"
+    await asyncio.sleep(0)
+    await member._read()
+    assert consumer.asked == [{other}, set()]

@@ -13,7 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from broker.kafka_records import KafkaRecord, lean, take_turns
+from broker.kafka_records import UNREAD_S, KafkaRecord, lean, take_turns
 
 PLACE = TopicPartition("t", 3)
 LAST_OFFSET_DELTA, ATTRIBUTES, CRC = slice(23, 27), 22, slice(17, 21)
@@ -114,6 +114,14 @@ def test_a_damaged_batch_is_an_error_and_not_records() -> None:
     raw[-2] ^= 1
     with pytest.raises(CorruptRecordException):
         fetched(bytes(raw)).getall()
+
+
+def test_what_is_not_read_yet_hardly_holds_up_the_fetches_of_other_partitions() -> None:
+    """aiokafka asks a broker for nothing meanwhile, for as long as the backoff says that a fetch is made with."""
+    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_records={}, _prefetch_backoff=0.1))
+    lean(consumer)
+    assert consumer._fetcher._prefetch_backoff == UNREAD_S <= 0.01
+    assert "_prefetch_backoff" in Fetcher._proc_fetch_request.__code__.co_names
 
 
 def test_what_is_no_fetch_passes_unchanged() -> None:
