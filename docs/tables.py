@@ -47,7 +47,9 @@ def settings_table() -> str:
 def _default(value: Any) -> str:
     if value is PydanticUndefined:
         return "required"
-    return f"`{value}`" if value not in ("", (), None, {}) else "none"
+    if isinstance(value, dict):
+        value = ",".join(f"{name}={number}" for name, number in value.items())
+    return f"`{value}`" if value not in ("", (), None) else "none"
 
 
 def _text(field: Any) -> str:

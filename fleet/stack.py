@@ -19,7 +19,14 @@ from fleet.ports import Ports
 from fleet.progress import Progress
 from fleet.service_part import gateway_part, reachable, worker_part
 from fleet.topics import provision, regroup
-from schemas.settings import GatewaySettings, KafkaSettings, ModelSettings, MongoSettings, WorkerSettings
+from schemas.settings import (
+    GatewaySettings,
+    KafkaSettings,
+    ModelSettings,
+    MongoSettings,
+    WorkerSettings,
+    provider_of,
+)
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -76,7 +83,7 @@ class Stack:
                 keeper.kill()
 
     def _model_part(self, ports: Ports) -> Part | None:
-        if self._model.model_url:
+        if self._model.model_url or provider_of(self._model.model) != "openai":
             return None
         port = ports.choose("the model", model_part.PREFERRED_PORT)
         self._model = self._model.model_copy(update={"model_url": model_part.url(port)})

@@ -60,7 +60,7 @@ class Stream:
         due = self._end
         if self.answer.rate:
             due = min(due, 1 + int((now_s - self._first_s) * self.answer.rate))
-        parts = b"" if self._opened else tape.HEAD + tape.opening()
+        parts = b"" if self._opened else tape.HEAD + self._connection.model.tape.opening()
         self._opened = True
         parts += self._connection.model.tape.slice(self._base + self.sent, self._base + due)
         self._connection.model.stats.tokens += due - self.sent
@@ -73,7 +73,7 @@ class Stream:
 
     def _finish(self, parts: bytes) -> None:
         if self.answer.cut_after is None:
-            self._connection.write(parts + tape.closing(self.answer.finish, self._usage))
+            self._connection.write(parts + self._connection.model.tape.closing(self.answer.finish, self._usage))
         else:
             self._connection.write(parts)
         self._connection.finished(self)

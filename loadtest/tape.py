@@ -23,7 +23,8 @@ REASONS = {
 
 
 class Tape:
-    """Grows to the highest token that was asked for and is shared by all streams."""
+    """Grows to the highest token that was asked for and is shared by all streams. Tests speak other formats: they
+    override `token`, `opening` and `closing`."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -32,10 +33,21 @@ class Tape:
     def slice(self, first: int, end: int) -> bytes:
         """The events of the tokens first..end-1."""
         while len(self._ends) <= end:
-            choice = {"index": 0, "delta": {"content": token(len(self._ends) - 1)}, "finish_reason": None}
-            self._bytes += event(_chunk([choice]))
+            self._bytes += self.token(len(self._ends) - 1)
             self._ends.append(len(self._bytes))
         return bytes(self._bytes[self._ends[first] : self._ends[end]])
+
+    def token(self, number: int) -> bytes:
+        """The event of one token."""
+        return event(_chunk([{"index": 0, "delta": {"content": token(number)}, "finish_reason": None}]))
+
+    def opening(self) -> bytes:
+        """What comes before the first token."""
+        return opening()
+
+    def closing(self, finish: str, usage: dict[str, int] | None) -> bytes:
+        """What comes after the last one."""
+        return closing(finish, usage)
 
 
 def event(value: dict[str, object]) -> bytes:

@@ -11,6 +11,14 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "FLEET_"
+PROVIDERS = ("anthropic", "google", "bedrock")
+"""Model providers beside the OpenAI-compatible endpoint; a model's name begins with one and a colon."""
+
+
+def provider_of(model: str) -> str:
+    """Whom a model is asked from: one of PROVIDERS by its prefix, else `openai`, whose own names may have colons."""
+    name, colon, _ = model.partition(":")
+    return name if colon and name in PROVIDERS else "openai"
 
 
 class _Settings(BaseSettings):
@@ -56,8 +64,30 @@ class ModelSettings(_Settings):
     """The model provider."""
 
     model_url: str = Field("", description="An OpenAI-compatible endpoint; empty: `fleet up` starts a small local one")
-    model: str = Field("smollm2", description="The model's name there")
+    model: str = Field(
+        "smollm2",
+        description="The model's name there; `anthropic:…`, `google:…` and `bedrock:…` ask these providers instead",
+    )
     model_key: str = Field("", description="Its API key", repr=False)
+    anthropic_key: str = Field("", description="For models `anthropic:…`: the API key", repr=False)
+    anthropic_url: str = Field("", description="For models `anthropic:…`: another address; empty: Anthropic's own")
+    google_key: str = Field("", description="For models `google:…` (Gemini API): the API key", repr=False)
+    google_url: str = Field("", description="For models `google:…`: another address; empty: Google's own")
+    bedrock_key: str = Field(
+        "", description="For models `bedrock:…`: an API key; empty: credentials as AWS finds them", repr=False
+    )
+    bedrock_region: str = Field("", description="For models `bedrock:…`: the region; empty: as AWS finds it")
+    bedrock_url: str = Field("", description="For models `bedrock:…`: another address; empty: the region's own")
+    model_tools: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether models at FLEET_MODEL_URL take tools; `auto`: all but the small local one, which ignores "
+        "them without a word",
+    )
+    model_concurrency: Annotated[dict[str, int], NoDecode] = Field(
+        {"bedrock": 32},
+        description="Calls at a time that a worker makes to a provider (`openai` is FLEET_MODEL_URL, `*` each other "
+        "one), the others wait in order: `anthropic=8,*=64`; 0 or not named: no limit",
+    )
     model_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect (seconds)")
     model_first_token_timeout_s: float = Field(60.0, gt=0, description="Time to the first token (seconds)")
     model_idle_timeout_s: float = Field(30.0, gt=0, description="Time between two tokens (seconds)")
@@ -86,6 +116,24 @@ class ModelSettings(_Settings):
         30.0, ge=0, description="A running turn waits for the model so long, then fails typed (seconds); 0: at once"
     )
     model_coalesce_ms: int = Field(50, ge=0, le=1_000, description="Deltas are joined for so long (milliseconds)")
+
+    @field_validator("model_concurrency", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        return {name.strip(): number.strip() for name, _, number in pairs}
+
+    @field_validator("model_concurrency")
+    @classmethod
+    def _of_providers(cls, value: dict[str, int]) -> dict[str, int]:
+        known = {*PROVIDERS, "openai", "*"}
+        if strange := sorted(set(value) - known):
+            raise ValueError(f"{strange[0]!r} is no provider; there are: {', '.join(sorted(known))}")
+        if any(number < 0 for number in value.values()):
+            raise ValueError("give numbers from 0 on")
+        return value
 
 
 class SessionSettings(_Settings):

@@ -60,6 +60,7 @@ from workers.metrics import WorkerMetrics
 from workers.models.openai_compatible import OpenAICompatibleModel
 from workers.models.port import Model, ModelMisconfigured
 from workers.models.retry import ModelCaller
+from workers.models.router import RoutedModel
 from workers.outbox import Outbox
 from workers.partition import CONTROL, TURNS
 from workers.readiness import Readiness
@@ -105,7 +106,7 @@ async def run() -> int:
     await asyncio.gather(require_topics(admin, topics), store.start())
     await _check_topics(store, admin, topics)
     await publisher.start()
-    model = OpenAICompatibleModel(ModelSettings())
+    model = _model(ModelSettings(), registry)
     children = Children(settings.worker_processes, settings.worker_process_bytes)
     mcp = McpHost(load(settings.mcp), store.pins, children, clock_ms=now_ms)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -212,6 +213,13 @@ def _bank(store: MongoStore) -> Bank:
     """Budgets as the settings say."""
     settings = BudgetSettings()
     return Bank(store.budgets, caps_of(settings), clock_ms=now_ms, output_tokens=settings.budget_output_tokens)
+
+
+def _model(settings: ModelSettings, registry: Registry) -> RoutedModel:
+    """All providers that the settings and the agents name."""
+    model = RoutedModel(OpenAICompatibleModel(settings), settings)
+    model.require([settings.model, *(name for spec in registry for name in (spec.model or "", *spec.fallbacks))])
+    return model
 
 
 def _be_gone(after_s: float, *, status: int) -> None:

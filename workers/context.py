@@ -204,6 +204,11 @@ class Context:
         whole = self._progress.whole
         return Context(whole.branch(self._progress, name, call=call, quiet=quiet), self._services)
 
+    def takes_tools(self, model: str | None = None) -> bool:
+        """Whether the model knows what to do with tools; None: the one that a call asks which names none. To one that
+        does not, `tools` in a call are lost without a word: say so, and answer without."""
+        return self._services.models.takes_tools(model or self._progress.whole.job.model)
+
     async def model(
         self,
         messages: str | Sequence[HistoryItem] | None = None,

@@ -63,6 +63,7 @@ class Gate:
             "held": self._slots.held,
             "model_breaker": self._models.breakers.worst,
             "model_retries_left": self._models.budget.left,
+            "model_waiting": self._models.places.waiting,
         }
 
     def _models_of(self, agent: str | None) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""One suite for both models: the adapter, spoken to by the scripted server over a socket, and its twin in memory."""
+"""One suite for all models: the adapters, spoken to by the scripted server over a socket in their providers' formats,
+and the twin in memory. Bedrock has threads and a binary format of its own: tests/integration/test_bedrock.py."""
 
 from __future__ import annotations
 
@@ -17,6 +18,9 @@ from loadtest.wheel import Wheel
 from schemas.errors import RetryableError, TerminalError
 from schemas.history import said
 from schemas.settings import ModelSettings
+from tests.support.dialects import AnthropicTape, DialectServer, GeminiTape
+from workers.models.anthropic import anthropic_model
+from workers.models.google import google_model
 from workers.models.openai_compatible import OpenAICompatibleModel
 from workers.models.port import (
     Model,
@@ -40,7 +44,9 @@ ERRORS: dict[int, RetryableError | TerminalError] = {
 
 
 class World(Protocol):
-    """A model, what it answers with, and what its provider's side saw."""
+    """A model, what it answers with, and what its provider's side saw. `prefix`: of the models' names."""
+
+    prefix: str
 
     @property
     def model(self) -> Model: ...
@@ -52,15 +58,12 @@ class World(Protocol):
 
 
 class SocketWorld:
-    """The adapter before the scripted server."""
+    """An adapter before the scripted server. A routed one has the provider in its models' names."""
 
-    def __init__(self, server: Server, port: int) -> None:
+    def __init__(self, server: Server, model: Model, prefix: str = "") -> None:
         self.server = server
-        self.model = OpenAICompatibleModel(
-            ModelSettings(
-                model_url=f"http://127.0.0.1:{port}/v1", model="m", model_coalesce_ms=round(COALESCE_S * 1000)
-            )
-        )
+        self.model = model
+        self.prefix = prefix
 
     def script(self, answer: Answer) -> None:
         ruled = answer.model_dump(exclude_unset=True)
@@ -79,6 +82,8 @@ class SocketWorld:
 
 class MemoryWorld:
     """The twin."""
+
+    prefix = ""
 
     def __init__(self) -> None:
         self.answer = Answer()
@@ -109,15 +114,33 @@ def as_script(answer: Answer) -> Script:
     )
 
 
-@pytest.fixture(params=["socket", "memory"])
+def adapter(name: str, port: int) -> Model:
+    where = f"http://127.0.0.1:{port}"
+    common: dict[str, Any] = {"model": "m", "model_coalesce_ms": round(COALESCE_S * 1000)}
+    if name == "anthropic":
+        return anthropic_model(ModelSettings(anthropic_key="k", anthropic_url=where, **common))
+    if name == "google":
+        return google_model(ModelSettings(google_key="k", google_url=where, **common))
+    return OpenAICompatibleModel(ModelSettings(model_url=f"{where}/v1", **common))
+
+
+def server_of(name: str) -> Server:
+    loop = asyncio.get_running_loop()
+    script, wheel = ServerScript(Rules()), Wheel(loop, tick_s=0.002)
+    if name == "openai":
+        return Server(loop, script, wheel)
+    return DialectServer(loop, script, wheel, tape=AnthropicTape() if name == "anthropic" else GeminiTape())
+
+
+@pytest.fixture(params=["openai", "anthropic", "google", "memory"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "memory":
         yield MemoryWorld()
         return
-    loop = asyncio.get_running_loop()
-    server = Server(loop, ServerScript(Rules()), Wheel(loop, tick_s=0.002))
+    server = server_of(request.param)
     listener = await server.serve("127.0.0.1", 0)
-    world = SocketWorld(server, listener.sockets[0].getsockname()[1])
+    prefix = "" if request.param == "openai" else f"{request.param}:"
+    world = SocketWorld(server, adapter(request.param, listener.sockets[0].getsockname()[1]), prefix)
     yield world
     await world.model.close()
     listener.close()
@@ -129,9 +152,14 @@ def request(session: str = "s", turn: str = "t", **limits: Any) -> ModelRequest:
     return ModelRequest(session=session, turn=turn, messages=messages, timeouts=Timeouts(**limits))
 
 
+def addressed(world: World, asked: ModelRequest, model: str = "m") -> ModelRequest:
+    """To a model of the world's provider."""
+    return replace(asked, model=world.prefix + (asked.model or model))
+
+
 async def whole(world: World, asked: ModelRequest) -> tuple[list[ModelChunk], ModelDone]:
     chunks: list[ModelChunk] = []
-    async with world.model.stream(asked) as pieces:
+    async with world.model.stream(addressed(world, asked)) as pieces:
         async for piece in pieces:
             if isinstance(piece, ModelDone):
                 assert [rest async for rest in pieces] == []
@@ -142,7 +170,7 @@ async def whole(world: World, asked: ModelRequest) -> tuple[list[ModelChunk], Mo
 
 async def read_into(texts: list[str], world: World, asked: ModelRequest) -> None:
     """Each piece's text as it comes; the end has none."""
-    async with world.model.stream(asked) as pieces:
+    async with world.model.stream(addressed(world, asked)) as pieces:
         async for piece in pieces:
             texts.append(piece.text if isinstance(piece, ModelChunk) else "")
 
@@ -158,7 +186,7 @@ async def test_the_answer_names_the_model_that_was_asked(world: World) -> None:
     world.script(Answer(tokens=2, first_ms=0))
     _, done = await whole(world, replace(request(), model="another"))
     assert done.usage is not None
-    assert (done.model, done.usage.model) == ("another", "another")
+    assert (done.model, done.usage.model) == (f"{world.prefix}another", f"{world.prefix}another")
 
 
 async def test_an_answer_is_whole_and_ends_once_with_its_usage(world: World) -> None:
@@ -187,7 +215,7 @@ async def test_the_first_token_is_not_held_back(world: World) -> None:
     clock, waits = asyncio.get_running_loop().time, []
     for _ in range(6):
         began_s = clock()
-        async with world.model.stream(request()) as pieces:
+        async with world.model.stream(addressed(world, request())) as pieces:
             await anext(pieces)
             waits.append(clock() - began_s)
     assert min(waits) < COALESCE_S * 0.8
@@ -197,7 +225,7 @@ async def test_later_tokens_are_joined(world: World) -> None:
     world.script(Answer(tokens=60, rate=200, first_ms=20))
     clock = asyncio.get_running_loop().time
     moments, sizes = [], []
-    async with world.model.stream(request()) as pieces:
+    async with world.model.stream(addressed(world, request())) as pieces:
         async for piece in pieces:
             moments.append(clock())
             sizes.append(len(piece.text.split()) if isinstance(piece, ModelChunk) else 0)
@@ -228,7 +256,7 @@ async def test_a_cut_midway_is_typed_after_what_was_said(world: World) -> None:
 
 async def test_leaving_early_ends_the_providers_work_at_once(world: World) -> None:
     world.script(Answer(tokens=100_000, rate=500, first_ms=0))
-    async with world.model.stream(request()) as pieces:
+    async with world.model.stream(addressed(world, request())) as pieces:
         async for _ in pieces:
             break
         assert world.working() == 1

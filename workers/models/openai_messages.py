@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from schemas.history import HistoryItem, ToolCall
-from schemas.parts import DataPart, FilePart, Part, TextPart
+from schemas.parts import FilePart
+from workers.models.content import all_said, not_taken, said
+from workers.models.orderly import orderly
 from workers.models.port import ModelRefused, ModelRequest
 
 
@@ -40,31 +41,24 @@ def body_of(request: ModelRequest, model: str, *, with_usage: bool) -> bytes:
 
 
 def _messages(request: ModelRequest) -> list[dict[str, Any]]:
-    messages = [{"role": "system", "content": request.system}] if request.system else []
-    return messages + [_message(item) for item in _paired(request.messages)]
-
-
-def _paired(items: Sequence[HistoryItem]) -> list[HistoryItem]:
-    """Without tool results that nobody asked for and calls without a result: a provider refuses the whole request."""
-    asked = {call.call for item in items for call in item.calls}
-    answered = {item.call for item in items if item.role == "tool"}
-    kept = []
-    for item in items:
-        calls = tuple(call for call in item.calls if call.call in answered)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
+    shown: list[dict[str, Any]] = []
+    for item in orderly(request.messages):
+        if item.role != "tool" and shown:
+            messages.append({"role": "user", "content": shown})
+            shown = []
+        messages.append(_message(item, request.turn))
         if item.role == "tool":
-            if item.call in asked:
-                kept.append(item)
-        elif item.parts or calls:
-            kept.append(item if len(calls) == len(item.calls) else item.model_copy(update={"calls": calls}))
-    return kept
+            shown.extend(_pictures(item, request.turn))
+    return [*messages, {"role": "user", "content": shown}] if shown else messages
 
 
-def _message(item: HistoryItem) -> dict[str, Any]:
+def _message(item: HistoryItem, turn: str) -> dict[str, Any]:
     if item.role == "tool":
-        return {"role": "tool", "tool_call_id": item.call, "content": _text(item.parts)}
+        return {"role": "tool", "tool_call_id": item.call, "content": all_said(item.parts)}
     if item.role == "user":
-        return {"role": "user", "content": _content(item.parts)}
-    message: dict[str, Any] = {"role": "assistant", "content": _text(item.parts)}
+        return {"role": "user", "content": _content(item, turn)}
+    message: dict[str, Any] = {"role": "assistant", "content": all_said(item.parts)}
     if item.calls:
         message["content"] = message["content"] or None
         message["tool_calls"] = [_call(call) for call in item.calls]
@@ -76,33 +70,36 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.call, "type": "function", "function": {"name": call.name, "arguments": written or ""}}
 
 
-def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    if any(isinstance(part, FilePart) for part in parts):
-        return [_file(part) if isinstance(part, FilePart) else _text_block(part) for part in parts]
-    return _text(parts)
+def _content(item: HistoryItem, turn: str) -> str | list[dict[str, Any]]:
+    if any(isinstance(part, FilePart) for part in item.parts):
+        return [
+            _file(part, item, turn) if isinstance(part, FilePart) else _text_block(said(part)) for part in item.parts
+        ]
+    return all_said(item.parts)
 
 
-def _text(parts: Sequence[Part]) -> str:
-    return "".join(_said(part) for part in parts)
+def _pictures(item: HistoryItem, turn: str) -> list[dict[str, Any]]:
+    """Pictures that a tool gave: a result takes text alone, so they come after all results, as a user shows them."""
+    files = [part for part in item.parts if isinstance(part, FilePart) and _is_picture(part)]
+    return [
+        block for part in files for block in (_text_block(f"{said(part)} of {item.call}:"), _file(part, item, turn))
+    ]
 
 
-def _said(part: Part) -> str:
-    if isinstance(part, TextPart):
-        return part.text
-    if isinstance(part, DataPart):
-        return orjson.dumps(part.data).decode()
-    return f"[file {part.name or part.media_type}]"
+def _text_block(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
-def _text_block(part: TextPart | DataPart) -> dict[str, Any]:
-    return {"type": "text", "text": _said(part)}
+def _is_picture(part: FilePart) -> bool:
+    return part.media_type.startswith("image/") and part.file is None
 
 
-def _file(part: FilePart) -> dict[str, Any]:
+def _file(part: FilePart, item: HistoryItem, turn: str) -> dict[str, Any]:
     """A picture by its address or its data, another file by its data. One that lies in the store cannot be sent yet."""
     address = part.url or (f"data:{part.media_type};base64,{part.data}" if part.data is not None else None)
-    if address is not None and part.media_type.startswith("image/"):
+    if address is not None and _is_picture(part):
         return {"type": "image_url", "image_url": {"url": address}}
     if part.data is not None:
         return {"type": "file", "file": {"filename": part.name or "file", "file_data": address}}
-    return _text_block(TextPart(text=_said(part)))
+    why = "it lies in the store" if part.file is not None else "only a picture can be given by its address"
+    return _text_block(not_taken(part, item, turn, why))

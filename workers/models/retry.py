@@ -17,10 +17,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
-from schemas.settings import ModelSettings
+from schemas.settings import ModelSettings, provider_of
 from workers.models.breaker import BreakerOpen, BreakerRules, Standing, Timer
 from workers.models.breakers import Breakers
 from workers.models.budget import RetryBudget
+from workers.models.places import Places
 from workers.models.port import (
     Model,
     ModelChunk,
@@ -37,6 +38,7 @@ _log = logging.getLogger("fleet.worker")
 # The longest random part of a wait: before the second attempt, then doubled each time up to the most.
 BASE_S = 0.5
 MOST_S = 20.0
+_WITHOUT_TOOLS = ("smollm",)
 
 Sleep = Callable[[float], Awaitable[None]]
 OnPiece = Callable[[ModelChunk], None]
@@ -88,10 +90,19 @@ class ModelCaller:
             open_s=settings.model_breaker_open_s,
         )
         self.breakers = Breakers(rules, clock_s=_loop_s, call_later=_call_later)
+        self.places = Places(settings.model_concurrency)
+        self._tools = settings.model_tools
         self._wait_at_breaker_s = settings.model_breaker_wait_s
         self._clock_ms = clock_ms
         self._sleep = sleep
         self._chance = chance
+
+    def takes_tools(self, model: str | None = None) -> bool:
+        """Whether it knows what to do with tools; the small local one ignores them without a word."""
+        name = model or self.default
+        if provider_of(name) != "openai" or self._tools == "on":
+            return True
+        return self._tools == "auto" and not name.startswith(_WITHOUT_TOOLS)
 
     async def ask(
         self,
@@ -151,7 +162,7 @@ class ModelCaller:
         period = await breaker.enter(min(self._wait_at_breaker_s, left_s) if call.last else 0.0)
         error: BaseException | None = None
         try:
-            return await self._answered(call)
+            return await self._placed(call, left_s)
         except ModelRefused:
             raise  # the provider is there
         except BaseException as raised:
@@ -160,6 +171,19 @@ class ModelCaller:
         finally:
             breaker.ended(period, error, passes=_passes(error))
             error = None  # it knows this frame
+
+    async def _placed(self, call: _Call, left_s: float) -> ModelDone:
+        """With a place at the provider, for which it waits until the turn must be over; its time-outs begin then."""
+        if not self.places.free(call.name):
+            self.count("model_waits")
+        try:
+            async with asyncio.timeout(left_s if left_s != float("inf") else None) as limit, self.places.one(call.name):
+                limit.reschedule(None)
+                return await self._answered(call)
+        except TimeoutError:
+            if limit.expired():
+                raise _too_late("while a model call waited for its place at the provider") from None
+            raise
 
     async def _answered(self, call: _Call) -> ModelDone:
         left_s = self._left_s(call)

@@ -660,6 +660,7 @@ def test_a_context_hands_out_nothing_of_the_engine() -> None:
         "state",
         "steers",
         "step",
+        "takes_tools",
         "text",
         "tool",
         "tools",

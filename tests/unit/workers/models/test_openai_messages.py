@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from schemas.codes import Code
+from schemas.errors import TerminalError
 from schemas.history import HistoryItem, Role, ToolCall, said
 from schemas.parts import DataPart, FilePart, Part, TextPart
 from workers.models.openai_messages import body_of
@@ -85,12 +89,38 @@ def test_a_message_of_which_nothing_is_left_is_not_sent() -> None:
 def test_files_and_data_are_told_as_the_format_can() -> None:
     picture = FilePart(media_type="image/png", data="AAAA")
     page = FilePart(media_type="application/pdf", data="BBBB", name="a.pdf")
-    stored = FilePart(media_type="text/csv", file="f1")
-    found = body(item("user", "look", DataPart(data={"a": 1}), picture, page, stored))["messages"][0]["content"]
+    shown = FilePart(media_type="image/webp", url="https://pictures.invalid/1")
+    found = body(item("user", "look", DataPart(data={"a": 1}), picture, page, shown))["messages"][0]["content"]
     assert found == [
         {"type": "text", "text": "look"},
         {"type": "text", "text": '{"a":1}'},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,BBBB"}},
-        {"type": "text", "text": "[file text/csv]"},
+        {"type": "image_url", "image_url": {"url": "https://pictures.invalid/1"}},
     ]
+
+
+STRANGE = [
+    FilePart(media_type="text/csv", file="f1"),
+    FilePart(media_type="application/pdf", url="https://pages.invalid/1"),
+]
+
+
+@pytest.mark.parametrize("part", STRANGE, ids=["stored", "address"])
+def test_a_file_that_cannot_be_sent_is_refused_while_its_turn_runs_and_named_ever_after(part: FilePart) -> None:
+    with pytest.raises(TerminalError) as caught:
+        body(item("user", "look", part))
+    assert caught.value.code is Code.BAD_REQUEST
+
+    earlier = item("user", "look", part).model_copy(update={"turn": "another"})
+    assert body(earlier)["messages"][0]["content"][1] == {"type": "text", "text": f"[file {part.media_type}]"}
+
+
+def test_what_a_tool_shows_comes_after_all_results() -> None:
+    calls = tuple(ToolCall(call=f"c{number}", name="draw", arguments={}) for number in range(2))
+    picture = FilePart(media_type="image/png", data="AAAA", name="p.png")
+    drawn = [item("tool", "done", picture, call="c0"), item("tool", "done", call="c1")]
+    found = body(item("user", "draw"), item("assistant", calls=calls), *drawn, item("user", "well?"))["messages"]
+    assert [message["role"] for message in found] == ["user", "assistant", "tool", "tool", "user", "user"]
+    assert found[2]["content"] == "done[file p.png]"
+    assert [block["type"] for block in found[4]["content"]] == ["text", "image_url"]

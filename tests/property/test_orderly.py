@@ -1,0 +1,123 @@
+"""Whatever a history holds, what a provider is sent is well formed, and both vendors' own types agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from anthropic.types import MessageParam
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessageParam
+from pydantic import TypeAdapter
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
+
+from schemas.history import HistoryItem, ToolCall
+from schemas.parts import DataPart, FilePart, Part, TextPart
+from workers.models.library_messages import messages_of
+from workers.models.openai_messages import body_of
+from workers.models.orderly import orderly
+from workers.models.port import ModelRequest
+
+IDS = st.sampled_from(["a", "b", "call-0", "", "x" * 60, "näher", "a.b"])
+TEXTS = st.sampled_from(["", " ", "hi", "well"])
+PARTS = st.lists(
+    st.one_of(
+        TEXTS.map(lambda text: TextPart(text=text)),
+        st.just(DataPart(data={"a": 1})),
+        st.just(FilePart(media_type="image/png", data="AAAA")),
+        st.just(FilePart(media_type="image/png", url="https://pictures.invalid/1")),
+        st.just(FilePart(media_type="text/csv", file="f1")),
+    ),
+    max_size=2,
+).map(tuple)
+CALLS = st.lists(
+    st.builds(
+        ToolCall,
+        call=IDS,
+        name=st.sampled_from(["find", "no such tool!", ""]),
+        arguments=st.sampled_from([None, {"q": 1}]),
+        arguments_text=st.sampled_from([None, "no json", "[1]"]),
+    ),
+    max_size=3,
+).map(tuple)
+
+
+def item(role: Any, parts: tuple[Part, ...], calls: tuple[ToolCall, ...] = (), call: str | None = None) -> HistoryItem:
+    return HistoryItem(id="o~0", turn="o", role=role, parts=parts, at_ms=0, calls=calls, call=call)
+
+
+ITEMS = st.lists(
+    st.one_of(
+        st.builds(item, st.just("user"), PARTS),
+        st.builds(item, st.just("assistant"), PARTS, CALLS),
+        st.builds(item, st.just("tool"), PARTS, st.just(()), IDS),
+    ),
+    max_size=9,
+)
+OPENAI = TypeAdapter(list[ChatCompletionMessageParam])
+ANTHROPIC = TypeAdapter(list[MessageParam])
+CLAUDE = AnthropicModel("claude-sonnet-4-5", provider=AnthropicProvider(api_key="k"))
+
+
+def check_whole(value: Any) -> None:
+    """An Iterable of a type is validated while it is read."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for each in value:
+            check_whole(each)
+
+
+def check_pairs(items: list[HistoryItem]) -> None:
+    """Each call is answered once, right behind its message, in order; each id comes once."""
+    asked = [call.call for message in items for call in message.calls]
+    answered = [message.call for message in items if message.role == "tool"]
+    assert asked == answered
+    assert len(set(asked)) == len(asked)
+    assert all(0 < len(name) <= 40 and name.isascii() for name in asked)
+    for place, message in enumerate(items):
+        behind = items[place + 1 : place + 1 + len(message.calls)]
+        assert [result.call for result in behind] == [call.call for call in message.calls]
+
+
+@given(ITEMS)
+def test_calls_are_paired_and_nothing_is_empty(items: list[HistoryItem]) -> None:
+    found = orderly(items)
+    check_pairs(found)
+    assert all(message.calls or message.role == "tool" or message.parts for message in found)
+    assert orderly(found) == found
+
+
+@given(ITEMS)
+def test_what_comes_later_changes_nothing_of_what_came_before(items: list[HistoryItem]) -> None:
+    more = [*items, item("user", (TextPart(text="and now?"),))]
+    assert orderly(more)[:-1] == orderly(items)
+
+
+@given(ITEMS)
+def test_openais_own_types_take_it(items: list[HistoryItem]) -> None:
+    body = json.loads(body_of(ModelRequest("s", "t", items, system="be kind"), "m", with_usage=True))
+    check_whole(OPENAI.validate_python(body["messages"]))
+    assert body["messages"][0]["role"] == "system"
+
+
+async def anthropics(items: list[HistoryItem]) -> list[Any]:
+    messages = messages_of(ModelRequest("s", "t", items, system="be kind"), addresses=True)
+    _, found = await CLAUDE._map_message(messages, ModelRequestParameters(), {})
+    return list(found)
+
+
+@settings(deadline=None)
+@given(ITEMS)
+async def test_anthropics_own_types_take_it(items: list[HistoryItem]) -> None:
+    found = await anthropics(items)
+    check_whole(ANTHROPIC.validate_python(found))
+    roles = [message["role"] for message in found]
+    assert all(one != other for one, other in pairwise(roles))
+    assert roles[:1] in ([], ["user"])
+    assert all(message["content"] for message in found)
