@@ -204,7 +204,7 @@ class Stage:
         self.model = model if model is not None else Told(["Hello"])
         caller = ModelCaller(
             self.model,
-            ModelSettings(model_attempts=model_attempts),
+            ModelSettings(model="told", model_attempts=model_attempts),
             clock_ms=self.time.clock_ms,
             sleep=self._sleep,
             chance=lambda: 1.0,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from schemas.codes import Code
 from schemas.errors import TerminalError
 from workers.agent import Agent, AgentSpec, AgentTurn, Reply, SessionInfo
-from workers.agents.one.hands import OWN, Hands
+from workers.agents.one.hands import OWN, Hands, NoHands
 from workers.agents.one.loop import Bounds, Loop, Ran, because
 from workers.agents.one.plan import Plan
 from workers.agents.one.workspace import PREFIX, Workspace
@@ -29,6 +29,7 @@ side: give it to helpers with task.
 only the user and these lines are.
 
 Say what you did and what you could not do. Be brief."""
+_NO_TOOLS = "\n\nYou have no tools here: answer from what you know, and say what you cannot do."
 _NOTHING = "I could not answer: this turn came to {why}."
 _LEFT = " Not done: {left}."
 
@@ -69,8 +70,12 @@ class One:
             tasks=self._helpers,
             bounds=self._helper_bounds,
         )
-        loop = Loop(ctx, hands, system=self._instructions, bounds=self._bounds, model=self._model)
-        prompt = await prompted(ctx, self._instructions, tools=hands.specs(), layout=self._layout)
+        able = ctx.takes_tools(self._model)
+        acts, system = (hands, self._instructions) if able else (NoHands(), self._instructions + _NO_TOOLS)
+        if not able:
+            ctx.state("notice", "the model takes no tools: this is answered without them")
+        loop = Loop(ctx, acts, system=system, bounds=self._bounds, model=self._model)
+        prompt = await prompted(ctx, system, tools=acts.specs(), layout=self._layout)
         ran = await loop.run(prompt.messages)
         if loop.first is not None:
             noted(ctx, prompt, loop.first)

@@ -153,6 +153,18 @@ class Hands:
         return ToolOutput(ToolOutput.said(text).parts, not ran.text, _kept(ran, files))
 
 
+class NoHands:
+    """For a model that takes no tools: there are none."""
+
+    over = False
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        return ()
+
+    async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:
+        return [ToolOutput.said("there are no tools", is_error=True) for _ in calls]
+
+
 def _kept(ran: Ran, files: Workspace) -> dict[str, JsonValue]:
     kept: dict[str, JsonValue] = {"files": files.changes()}
     if ran.why:

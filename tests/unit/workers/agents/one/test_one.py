@@ -291,3 +291,16 @@ def paired(items: tuple[HistoryItem, ...]) -> bool:
             assert item.parts or item.calls
             left = [call.call for call in item.calls]
     return not left
+
+
+async def test_a_model_that_takes_no_tools_is_asked_without_them_and_its_user_is_told() -> None:
+    stage, result = await played(
+        Tooled(tools=[weather], model="smollm2"), asks(("weather", {"city": "Oslo"})), ["Sun."]
+    )
+
+    first = stage.model.requests[0]
+    assert first.tools == ()
+    assert "You have no tools here" in first.system
+    assert (result.text, CALLS) == ("Sun.", [])
+    assert [frame["name"] for frame in stage.frames if frame["type"] == "state"] == ["notice"]
+    assert paired(result.history)
