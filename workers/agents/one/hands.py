@@ -6,6 +6,7 @@ so every attempt sees the same ones.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,15 +69,15 @@ class Hands:
         self._tasks = tasks
         self._bounds = bounds
         self._started = 0
+        self._specs: tuple[ToolSpec, ...] | None = None
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """Ours first, then the allowed ones by name: an order that does not change from turn to turn."""
-        own: dict[str, type[BaseModel]] = {PLAN: WritePlan, **{name: given for name, (given, _) in TOOLS.items()}}
-        if self._depth > 0:
-            own[TASK] = Task
-        told = [ToolSpec(name, inspect.getdoc(given) or "", schema_of(given)) for name, given in own.items()]
-        others = sorted((tool.spec for tool in self._toolbox if tool.name not in own), key=lambda spec: spec.name)
-        return (*told, *others)
+        if self._specs is None:
+            own = own_specs()[: None if self._depth > 0 else -1]
+            others = sorted((tool.spec for tool in self._toolbox if tool.name not in OWN), key=lambda spec: spec.name)
+            self._specs = (*own, *others)
+        return self._specs
 
     async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:
         """All at once; what helpers wrote is taken over in the order of the calls."""
@@ -170,6 +171,17 @@ def _kept(ran: Ran, files: Workspace) -> dict[str, JsonValue]:
     if ran.why:
         kept["ended_by"] = ran.why
     return kept
+
+
+@functools.cache
+def own_specs() -> tuple[ToolSpec, ...]:
+    """What the model is told of ours; the helpers' last."""
+    own: dict[str, type[BaseModel]] = {
+        PLAN: WritePlan,
+        **{name: given for name, (given, _) in TOOLS.items()},
+        TASK: Task,
+    }
+    return tuple(ToolSpec(name, inspect.getdoc(given) or "", schema_of(given)) for name, given in own.items())
 
 
 def schema_of(given: type[BaseModel]) -> Mapping[str, JsonValue]:
