@@ -21,19 +21,17 @@ def receipt_of(key: str, state: State, turn: OpenTurn, result: Result, *, now_ms
     tenant, session = split_key(key)
     arrived_ms, began_ms = turn.position.timestamp_ms, turn.began_ms
     queue_us = (began_ms - arrived_ms) * 1_000 if 0 < arrived_ms < began_ms else 0
-    hops = Hops(queue_us, 0, result.model_us, result.agent_us, result.write_us, result.tools_us)
-    waste = None
+    hops, waste = Hops(queue_us, 0, result.model_us, result.agent_us, result.write_us, result.tools_us), None
+    known_us = result.model_us + result.agent_us + result.write_us + result.tools_us
     if turn.attempt > 1 or result.unrun:
         waste = _earlier(hops, turn, result, now_ms)
+        known_us = hops.model_us + hops.agent_us + hops.write_us + hops.tools_us + hops.suspended_us + hops.lost_us
     elif result.untold_calls:
         waste = Waste(0, result.untold_calls)
-    known_us = queue_us + hops.model_us + hops.agent_us + hops.write_us + hops.tools_us
-    known_us += hops.suspended_us + hops.lost_us
-    whole_us = queue_us + (now_ms - began_ms) * 1_000
-    if whole_us > known_us:
-        hops.claim_us = whole_us - known_us
-    else:
-        whole_us = known_us
+    left_us = (now_ms - began_ms) * 1_000 - known_us
+    if left_us > 0:
+        hops.claim_us = left_us
+        known_us += left_us
     receipt = Receipt(
         tenant,
         session,
@@ -48,9 +46,10 @@ def receipt_of(key: str, state: State, turn: OpenTurn, result: Result, *, now_ms
         None,
         result.model_calls,
         result.retries,
-        whole_us,
+        queue_us + known_us,
     )
-    receipt.waste = waste
+    if waste is not None:
+        receipt.waste = waste
     if result.usage:
         _price(receipt, prices, began_ms)
     return receipt

@@ -15,7 +15,7 @@ from schemas.settings import GatewaySettings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
 COMMANDS = ("new", "up", "chat", "send", "topics check", "topics apply", "session show", "session delete", "agents")
-AGENTS = ("agents check", "agents pins list", "agents pins accept", "agents pins revoke")
+AGENTS = ("prices check", "agents check", "agents pins list", "agents pins accept", "agents pins revoke")
 LETTERS = ("dead-letters list", "dead-letters show", "dead-letters redrive", "dead-letters discard")
 
 

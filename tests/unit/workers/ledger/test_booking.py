@@ -170,6 +170,16 @@ def test_a_turn_that_is_cancelled_while_it_waits_for_a_decision_was_suspended_no
     assert receipt.hops.claim_us == 50_000
 
 
+def test_a_reader_is_told_that_money_is_unknown_and_of_which_model() -> None:
+    """As `GET …/turns/{tid}` shows it."""
+    receipt = Receipt("default", "s", "t", "u", "chat", "completed", 1, 5, usage=USED, unpriced=("a",))
+    shown = RECEIPT.dump_python(receipt, mode="json", exclude_none=True)
+    assert ("money" in shown, shown["unpriced"]) == (False, ["a"])
+    paid = Receipt("default", "s", "t", "u", "chat", "completed", 1, 5, usage=USED, money=0.5, currency="EUR")
+    shown = RECEIPT.dump_python(paid, mode="json", exclude_none=True)
+    assert (shown["money"], shown["currency"], shown["unpriced"]) == (0.5, "EUR", [])
+
+
 def test_a_receipt_of_before_is_read_as_it_is() -> None:
     old = {
         "tenant": "default", "session": "s", "turn": "t", "user": "u", "agent": "echo", "outcome": "completed",
