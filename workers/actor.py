@@ -14,6 +14,7 @@ from journal.port import Verdict
 from journal.rows import row_of
 from schemas.entries import Claim, Close, Entry, Finish, Intent, Settle, Step, Suspend
 from workers import effects as fx
+from workers.ledger.booking import unfinished
 from workers.mailbox import Mailbox
 from workers.outbox import noted
 from workers.partition import Partition
@@ -116,6 +117,8 @@ class Actor(Mailbox):
             self._system.metrics.count("suspends")  # whoever waits for it is abandoned, or has been stopped
         elif isinstance(entry, Settle):
             self._system.metrics.count("turns", entry.outcome)
+        elif isinstance(entry, Close):
+            self._ended_unbooked(entry.at_ms)
         now_ms = self._system.clock_ms()
         orders = self.session.applied(now_ms)
         if now_ms - self.listed_ms > self._system.relist_ms or isinstance(entry, Close):
@@ -142,6 +145,16 @@ class Actor(Mailbox):
             system.count_models(receipt, state.open.began_ms)
         if system.turn_log.enabled:
             system.turn_log.ended(receipt, version=state.version + 1, finish_us=int(took_s * 1e6))
+
+    def _ended_unbooked(self, now_ms: int) -> None:
+        """A CLOSE ended the open turn, if there is one: no FINISH holds its receipt, so it is only published."""
+        system, state = self._system, self.session.state
+        if state is None or state.open is None:
+            return
+        receipt = unfinished(self.key, state, state.open, now_ms=now_ms, prices=system.rules.prices)
+        system.outbox.receipt(receipt)
+        if receipt.model_calls:
+            system.count_models(receipt, state.open.began_ms)
 
     # ---- slots, publishing, marking
 

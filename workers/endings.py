@@ -11,9 +11,8 @@ from schemas.frames import Cancelled, CancelledBy, Completed, Failed, Terminal, 
 from schemas.history import HistoryItem
 from schemas.ids import split_key
 from workers.effects import Mail
-from workers.ledger.booking import receipt_of
+from workers.ledger.booking import receipt_of, told_by_steps
 from workers.ledger.prices import NO_PRICES, Prices
-from workers.ledger.tally import Tally
 from workers.remains import of_turn
 from workers.result import Result
 
@@ -43,8 +42,7 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
     rollback = result.by == "rollback"
     if result.unrun:
         result.text, result.history = of_turn(turn, now_ms)
-        tally = Tally.of(turn.steps)
-        result.usage, result.model_calls, result.untold_calls = tally.usage, tally.calls, tally.untold
+        told_by_steps(turn, result)
     history, joined = result.history, _NONE
     frames: tuple[str, ...] = (_frame(key, turn, result, now_ms).decode(),)
     if turn.joined:

@@ -13,6 +13,7 @@ from schemas.frames import Usage
 from schemas.ids import split_key
 from schemas.receipt import Hops, Receipt, Waste
 from workers.ledger.prices import NANOS, Prices
+from workers.ledger.tally import Tally
 from workers.result import Result
 
 
@@ -53,6 +54,20 @@ def receipt_of(key: str, state: State, turn: OpenTurn, result: Result, *, now_ms
     if result.usage:
         _price(receipt, prices, began_ms)
     return receipt
+
+
+def told_by_steps(turn: OpenTurn, result: Result) -> None:
+    """A turn that is not run again has used what its durable steps say."""
+    tally = Tally.of(turn.steps)
+    result.usage, result.model_calls, result.untold_calls = tally.usage, tally.calls, tally.untold
+
+
+def unfinished(key: str, state: State, turn: OpenTurn, *, now_ms: int, prices: Prices) -> Receipt:
+    """The receipt of the open turn of a session that is closed now. What its attempt did since its last durable step,
+    if one runs, is `lost`."""
+    result = Result("cancelled", by="delete", unrun=True)
+    told_by_steps(turn, result)
+    return receipt_of(key, state, turn, result, now_ms=now_ms, prices=prices)
 
 
 def _earlier(hops: Hops, turn: OpenTurn, result: Result, now_ms: int) -> Waste | None:

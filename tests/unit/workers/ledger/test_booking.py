@@ -170,6 +170,30 @@ def test_a_turn_that_is_cancelled_while_it_waits_for_a_decision_was_suspended_no
     assert receipt.hops.claim_us == 50_000
 
 
+def test_a_turn_whose_session_is_deleted_while_it_runs_is_booked() -> None:
+    @agent(name="stays", version="1")
+    async def stays(turn: AgentTurn, ctx: Context) -> None:
+        await ctx.model("hi", show=False, model="a")
+        await asyncio.sleep(3_600)
+
+    async def lived() -> list[dict[str, Any]]:
+        fleet = MemoryFleet(stays, default="stays")
+        fleet.models, fleet.prices = ModelCaller(Provider(scripts()), ModelSettings()), PRICES
+        async with fleet:
+            await fleet.worker()
+            fleet.turn("s1", "go", turn="t1", user="u")
+            await fleet.until(lambda: fleet.frames("s1", "step"))
+            fleet.control("s1", kind="delete", op="o", user="u")
+            await fleet.until(lambda: fleet.records("agent.usage"))
+            return [json.loads(record.value) for record in fleet.records("agent.usage")]
+
+    (receipt,) = run(lived())
+    assert (receipt["turn"], receipt["outcome"], receipt["model_calls"]) == ("t1", "cancelled", 1)
+    assert receipt["usage"][0]["model"] == "a"
+    assert receipt["money"] > 0
+    assert receipt["whole_us"] == sum(receipt["hops"].values())
+
+
 def test_a_reader_is_told_that_money_is_unknown_and_of_which_model() -> None:
     """As `GET …/turns/{tid}` shows it."""
     receipt = Receipt("default", "s", "t", "u", "chat", "completed", 1, 5, usage=USED, unpriced=("a",))
