@@ -29,7 +29,7 @@ class Services:
     children: Children = field(default_factory=Children)
     profiles: Profiles | None = None
     count: Callable[[str, str], None] = lambda name, label: None
-    clock_ns: Callable[[], int] = time.perf_counter_ns
+    clock_ns: Callable[[], int] = field(default_factory=lambda: time.perf_counter_ns)  # not the one of the import
     prices: Prices = NO_PRICES
     tools: ToolSource | None = None
     bank: Bank = field(default_factory=Bank)
