@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.frames import Usage
+from schemas.settings import provider_of
 
 KINDS = ("input", "cached", "output", "reasoning")
 NANOS = 1_000_000_000
@@ -128,8 +129,8 @@ class Prices:
         return cls(table.currency, table.prices)
 
     def row(self, provider: str | None, model: str, at_ms: int) -> Row | None:
-        """The row in force: of this provider, else of whichever."""
-        for name in ((provider, model), (None, model)):
+        """The row in force: of this provider, else of whichever. `anthropic:m` may stand as `m` of anthropic."""
+        for name in _names(provider, model):
             starts = self._starts.get(name)
             place = bisect_right(starts, at_ms) - 1 if starts else -1
             if place >= 0:
@@ -147,7 +148,9 @@ class Prices:
 
     def dearest(self, model: str, at_ms: int) -> tuple[float, float] | None:
         """The highest prices in force of a model, whoever provides it: of input, of output. None: it has none."""
+        bare = _names(None, model)
         found = [self.row(provider, name, at_ms) for provider, name in self._rows if name == model]
+        found += [self.row(provider, name, at_ms) for provider, name in bare if provider is not None]
         each = [row.each for row in found if row is not None]
         if not each:
             return None
@@ -155,6 +158,15 @@ class Prices:
 
 
 NO_PRICES = Prices()
+
+
+def _names(provider: str | None, model: str) -> list[tuple[str | None, str]]:
+    """Under which a model's prices may stand, the nearest first."""
+    names: list[tuple[str | None, str]] = [(provider, model), (None, model)]
+    asked = provider_of(model)
+    if (bare := model.removeprefix(f"{asked}:")) != model:
+        names.insert(1, (asked, bare))
+    return names
 
 
 def _check_dates(model: str, dated: list[Row]) -> None:

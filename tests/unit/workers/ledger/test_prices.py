@@ -101,6 +101,21 @@ def test_the_row_in_force_is_the_one_of_the_moment_and_of_the_provider_first() -
     assert (len(prices), prices.models) == (4, 1)
 
 
+def test_a_model_that_is_asked_for_by_its_provider_is_found_by_either_name() -> None:
+    usage = Usage(provider="anthropic", model="anthropic:m", input_tokens=1_000_000, output_tokens=0)
+    for written in (
+        row(provider="anthropic"),
+        row(model="'anthropic:m'"),
+        row(model="'anthropic:m'", provider="anthropic"),
+    ):
+        prices = table(written, row(provider="google", input=7))
+        assert prices.cost(usage, Y2026_MS) == Counts(2_000_000_000, 0, 0, 0)
+        assert prices.dearest("anthropic:m", Y2026_MS) == (2, 10)
+    assert table(row(provider="google")).cost(usage, Y2026_MS) is None
+    assert table(row(provider="google")).dearest("anthropic:m", Y2026_MS) is None
+    assert table(row(provider="google"), row(input=3)).dearest("m", Y2026_MS) == (3, 10)
+
+
 def test_tokens_are_counted_once_each_and_cost_what_their_kind_costs() -> None:
     usage = Usage(model="m", input_tokens=1_000, cached_input_tokens=400, output_tokens=50, reasoning_tokens=20)
     assert counts(usage) == Counts(600, 400, 30, 20)
