@@ -87,7 +87,7 @@ def compile_prompt(of: Sources, budgets: Budgets | None = None, meter: Meter | N
     room = meter.estimated(budgets.history) - tokens.of_items(summary)
     history, dropped, held = _newest(repaired(of.history), room)
     tail = _last(of.tail, meter.estimated(budgets.tail))
-    now = repaired(of.now)
+    now = repaired(of.now) or list(of.now)  # the input stays, whatever it is
     messages = (*head, *summary, *history, *now)
     others = tokens.of_text(system) + tokens.of_tools(tools) + tokens.of_items((*head, *summary, *now, *tail))
     return Prompt(system, tools, messages, tail, dropped, others + held)

@@ -108,6 +108,12 @@ def test_the_prefix_is_byte_identical_from_turn_to_turn() -> None:
         history = said
 
 
+def test_the_input_stays_even_where_it_says_nothing() -> None:
+    prompt = compile_prompt(Sources("", [*past("Hello", "Hi!"), user(" ")], (user(" \n"),)))
+
+    assert [item.text for item in prompt.messages] == ["Hello", "Hi!", " \n"]
+
+
 def test_the_oldest_whole_turns_are_left_out() -> None:
     history = past(*(letter * 400 for letter in "abcdef"))  # 104 tokens each
 
