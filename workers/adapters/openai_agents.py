@@ -97,20 +97,21 @@ class _Runs:
             to_items((*ctx.history, ctx.message)),
             context=self._context(ctx) if self._context is not None else None,
             max_turns=self._max_turns,
-            run_config=agents.RunConfig(tracing_disabled=True),  # it would send what is said to its vendor
+            # Tracing would send what is said to its vendor. The provider is for agents in tools: they are as they were.
+            run_config=agents.RunConfig(tracing_disabled=True, model_provider=_FLEET),
         )
         return result.final_output
 
 
 class _Line:
-    """A turn that runs: its context, and what the model said last."""
+    """A turn that runs: its context, and what the model said last. `within`: the line whose tool is an agent."""
 
-    def __init__(self, ctx: Context, only: Sequence[str] | None) -> None:
+    def __init__(self, ctx: Context, only: Sequence[str] | None, within: _Line | None = None) -> None:
         self.ctx = ctx
         self.only = only  # what the turn brought of tools' names
         self._said = ""
         self._finish: Finish = "stop"
-        self.ending = Ending()
+        self.ending: Ending = Ending() if within is None else within.ending
 
     async def ask(self, messages: list[HistoryItem], params: ModelParams) -> agents.ModelResponse:
         answer = await self.ctx.model(messages, **params)
@@ -131,7 +132,10 @@ class _Line:
         else:
             asks = tool.needs_approval
         ours = replace(policy, approval=policy.approval or asks)
-        made = await carry_out(branch, _as_ours(tool, ours, context), call, given)
+        inner: _Line | None = None
+        if tool._is_agent_tool:  # begun also where the call is answered from the journal, so that nobody misses it
+            inner = _Line(branch.branch("agent", call=call.call), None, within=self)
+        made = await carry_out(branch, _as_ours(tool, ours, context, inner), call, given)
         return from_tool_output(made)
 
     def reply(self, final: Any) -> Reply:
@@ -179,6 +183,16 @@ class FleetModel(Model):
 
     def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         raise TerminalError(Code.AGENT_ERROR, "a run of the fleet streams by itself; use no run_streamed inside it")
+
+
+class _Fleet(agents.ModelProvider):
+    """For agents whose model the SDK looks up."""
+
+    def get_model(self, model_name: str | None) -> Model:
+        return FleetModel(model_name)
+
+
+_FLEET = _Fleet()
 
 
 def _copy(
@@ -244,12 +258,15 @@ def _asking(asks: Any, context: ToolContext[Any], given: dict[str, JsonValue]) -
     return made
 
 
-def _as_ours(tool: FunctionTool, policy: ToolPolicy, context: ToolContext[Any]) -> Tool:
-    """One call of the author's tool; what it raises is told to the model, as the tool itself says where it does."""
+def _as_ours(tool: FunctionTool, policy: ToolPolicy, context: ToolContext[Any], inner: _Line | None) -> Tool:
+    """One call of the author's tool; what it raises is told to the model, as the tool itself says where it does.
+    `inner`: where the model calls of an agent in it go."""
 
     async def call(given: Mapping[str, JsonValue], *, idempotency_key: str | None) -> ToolOutput:
         arguments = json.dumps(given)
         context.tool_arguments = arguments
+        if inner is not None:
+            _LINE.set(inner)  # of this call's task alone
         return to_tool_output(await invoke_function_tool(function_tool=tool, context=context, arguments=arguments))
 
     return Tool(tool.name, tool.description, tool.params_json_schema, call, policy)

@@ -72,7 +72,7 @@ def _asks(tool: Any) -> bool:
 def _remarks(agent: agents.Agent[Any]) -> Iterator[str]:
     for tool in agent.tools:
         if isinstance(tool, FunctionTool) and tool._is_agent_tool:
-            yield f"tool {tool.name} is an agent: all that it does is one step, with a model client of its own"
+            yield f"tool {tool.name} is an agent: all that its tools do is one step"
     for what in ("input_guardrails", "output_guardrails", "hooks"):
         if getattr(agent, what):
             yield f"{what} are no steps: they run again in every attempt"

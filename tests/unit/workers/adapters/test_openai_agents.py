@@ -11,9 +11,10 @@ import agents
 import pytest
 from pydantic import BaseModel
 
-from fleet.testing import Lab, allows, asks, asks_badly, asks_many, fails, says
+from fleet.testing import Answer, Lab, allows, asks, asks_badly, asks_many, fails, says
 from workers.adapters.openai_agents import openai_agent
 from workers.agent import AgentSpec, RegistrationError
+from workers.models.port import ModelRequest
 from workers.tools.tool import ToolPolicy
 
 DONE: list[str] = []
@@ -200,6 +201,39 @@ def test_instructions_of_a_function_are_a_step() -> None:
     assert lab.last.text == "Late."
 
 
+def test_an_agent_as_a_tool_asks_the_fleets_model_and_its_calls_are_steps() -> None:
+    helper = agents.Agent[Any](name="helper", instructions="Helper.", tools=[weather])
+    other = agents.Agent[Any](name="other", instructions="Other.", model="small")
+    boss = agents.Agent[Any](
+        name="boss",
+        instructions="Boss.",
+        tools=[helper.as_tool("ask_helper", "Asks."), other.as_tool("ask_other", "Asks.")],
+    )
+
+    def model(request: ModelRequest) -> Answer | str:
+        done = any(item.role == "tool" for item in request.messages)
+        if request.system == "Boss.":
+            calls = asks_many(asks("ask_helper", input="Oslo"), asks("ask_other", input="Rome"))
+            return says("It rains.", usage=(20, 2)) if done else calls
+        if request.system == "Helper.":
+            return "rain" if done else asks("weather", city="Oslo")
+        return "sun"
+
+    reads = {name: ToolPolicy(read_only=True) for name in ("ask_helper", "ask_other")}
+    lab = Lab(spec(boss, policies=reads), model=model)
+    points = lab.crash_everywhere("?")
+
+    assert lab.last is not None
+    assert lab.last.text == lab.last.shown == "It rains."
+    assert {use.name: use.result for use in lab.last.tools} == {"ask_helper": "rain", "ask_other": "sun"}
+    assert {request.model for request in lab.last.requests} == {None, "small"}
+    assert lab.last.steps.count("agent/model") == 3
+    shown = [frame for frame in lab.last.frames if frame["type"] == "delta" and frame.get("parent_call")]
+    assert {frame["text"] for frame in shown} == {"rain", "sun"}
+    for point in points:
+        assert point.outcome.usage == lab.last.usage, str(point)
+
+
 class Trip(BaseModel):
     city: str
     nights: int
@@ -313,7 +347,7 @@ def test_what_is_one_step_only_is_said(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING, "fleet.worker"):
         spec(agent)
 
-    assert "tool help_me is an agent: all that it does is one step" in caplog.text
+    assert "tool help_me is an agent: all that its tools do is one step" in caplog.text
     assert "hooks are no steps" in caplog.text
     assert "not passed on: top_p" in caplog.text
 
