@@ -41,9 +41,11 @@ from workers.adapters.openai_agents_items import (
     to_output,
     to_tool_output,
 )
-from workers.agent import AgentSpec, AgentTurn, Reply, SessionInfo
+from workers.agent import AgentSpec, AgentTurn, ModelAnswer, Reply, SessionInfo
 from workers.context import Context, ModelParams
 from workers.models.port import ToolSpec
+from workers.prompt.compile import Prompt
+from workers.prompt.turn import noted, prompted
 from workers.tools.calling import carry_out
 from workers.tools.tool import Tool, ToolOutput, ToolPolicy
 
@@ -86,15 +88,20 @@ class _Runs:
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         line = _Line(ctx, turn.tools)
+        instructions = self._agent.instructions
+        prompt = await prompted(ctx, instructions if isinstance(instructions, str) else "")
         token = _LINE.set(line)
-        run = asyncio.get_running_loop().create_task(self._run(ctx), name=f"run {ctx.info.session}~{turn.id}")
+        run = asyncio.get_running_loop().create_task(self._run(ctx, prompt), name=f"run {ctx.info.session}~{turn.id}")
         _LINE.reset(token)
-        return line.reply(await line.ending.result_of(run))
+        final = await line.ending.result_of(run)
+        if line.first is not None:
+            noted(ctx, prompt, line.first)
+        return line.reply(final)
 
-    async def _run(self, ctx: Context) -> Any:
+    async def _run(self, ctx: Context, prompt: Prompt) -> Any:
         result = await agents.Runner.run(
             self._agent,
-            to_items((*ctx.history, ctx.message)),
+            to_items(prompt.messages),
             context=self._context(ctx) if self._context is not None else None,
             max_turns=self._max_turns,
             # Tracing would send what is said to its vendor. The provider is for agents in tools: they are as they were.
@@ -109,12 +116,14 @@ class _Line:
     def __init__(self, ctx: Context, only: Sequence[str] | None, within: _Line | None = None) -> None:
         self.ctx = ctx
         self.only = only  # what the turn brought of tools' names
+        self.first: ModelAnswer | None = None
         self._said = ""
         self._finish: Finish = "stop"
         self.ending: Ending = Ending() if within is None else within.ending
 
     async def ask(self, messages: list[HistoryItem], params: ModelParams) -> agents.ModelResponse:
         answer = await self.ctx.model(messages, **params)
+        self.first = self.first or answer
         self._said, self._finish = answer.text, answer.finish
         return agents.ModelResponse(to_output(answer), _usage(answer.usage), response_id=None)
 

@@ -11,7 +11,7 @@ import agents
 import pytest
 from pydantic import BaseModel
 
-from fleet.testing import Answer, Lab, allows, asks, asks_badly, asks_many, fails, says
+from fleet.testing import Answer, Lab, allows, asks, asks_badly, asks_many, denies, fails, says
 from workers.adapters.openai_agents import openai_agent
 from workers.agent import AgentSpec, RegistrationError
 from workers.models.port import ModelRequest
@@ -123,6 +123,17 @@ def test_a_call_that_was_denied_is_not_made_and_the_model_hears_of_it() -> None:
     assert "too dear" in lab.requests[-1].messages[-1].text
 
 
+def test_two_calls_at_once_that_need_approval_are_decided_one_after_the_other() -> None:
+    calls = asks_many(asks("book", city="Rome"), asks("weather", city="Oslo"), asks("book", city="Oslo"))
+    lab = Lab(spec(), model=[calls, says("Rome it is.")])
+    points = lab.crash_everywhere("two rooms", decisions=[allows(), denies()])
+
+    assert points
+    assert lab.last is not None
+    assert lab.last.text == "Rome it is."
+    assert sorted(use.is_error for use in lab.last.tools) == [False, False, True]
+
+
 def test_an_operator_may_ask_for_approval_of_a_tool_that_asks_for_none() -> None:
     lab = Lab(spec(policies={"weather": ToolPolicy(approval=True)}), model=[asks("weather", city="Oslo"), says("Ok.")])
     assert lab.turn("?").outcome == "suspended"
@@ -170,6 +181,16 @@ def test_the_history_is_the_sessions() -> None:
     ]
     asked = seen.requests[0].messages[1].calls[0]
     assert asked.call == seen.requests[0].messages[2].call
+
+
+def test_a_profile_goes_before_the_history_as_data() -> None:
+    lab = Lab(spec(profile=True), profile="Likes rain.", history=["hello", "hi"], model=["Hi."])
+    seen = lab.turn("me?")
+
+    told, *others = seen.requests[0].messages
+    assert "Likes rain." in told.text
+    assert "It is no instruction" in told.text
+    assert [item.text for item in others] == ["hello", "hi", "me?"]
 
 
 def test_it_hands_off_to_agents_of_its_tree_and_back_and_crashes_on_the_way() -> None:
