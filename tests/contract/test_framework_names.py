@@ -98,6 +98,7 @@ def test_a_node_of_langgraph_runs_what_its_property_holds() -> None:
     assert (compiled.checkpointer, compiled.store) == (None, None)
     assert not (compiled.interrupt_before_nodes or compiled.interrupt_after_nodes)
     assert "messages" in compiled.channels
+    assert compiled._serde_allowlist is None
 
 
 async def test_an_interrupt_of_langgraph_is_answered_by_the_id_of_its_namespace() -> None:

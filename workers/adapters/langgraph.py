@@ -32,7 +32,7 @@ from pydantic import JsonValue
 from workers.adapters.ending import Ending
 from workers.adapters.langgraph_checks import check
 from workers.adapters.langgraph_model import IN_NODE, InNode, fleet_chat_model, to_message
-from workers.adapters.langgraph_saver import JournalSaver, dumped, loaded
+from workers.adapters.langgraph_saver import JournalSaver, serde_of
 from workers.adapters.langgraph_shown import Shown, texts_of
 from workers.agent import AgentSpec, AgentTurn, Reply, SessionInfo
 from workers.context import Context
@@ -85,13 +85,14 @@ class _Runs:
         recursion_limit: int,
     ) -> None:
         self._graph = graph
+        self._serde = serde_of(graph)
         self._to_input = to_input
         self._answer = answer
         self._context = context
         self._limit = recursion_limit
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply | str:
-        saver = JournalSaver(ctx.info.session, ctx.kept.get(KEPT))
+        saver = JournalSaver(ctx.info.session, self._serde, ctx.kept.get(KEPT))
         thread = _Thread(ctx, turn.id, saver)
         token = _THREAD.set(thread)
         work = asyncio.get_running_loop().create_task(self._run(turn, thread), name=f"run {ctx.info.session}~{turn.id}")
@@ -169,7 +170,7 @@ class _Durable(Runnable[Any, Any]):
             names = thread.names(name)
             token = IN_NODE.set(InNode(models, thread.ending, asyncio.get_running_loop(), names))
             try:
-                return await self._made(input, config, names)
+                return await self._made(input, config, names, thread.saver)
             except Exception as error:
                 raised.append(error)
                 raise
@@ -184,7 +185,7 @@ class _Durable(Runnable[Any, Any]):
             await thread.ending.end(error)
         return self._go_on(kept, config, thread)
 
-    async def _made(self, input: Any, config: RunnableConfig, names: Iterator[str]) -> JsonValue:
+    async def _made(self, input: Any, config: RunnableConfig, names: Iterator[str], saver: JournalSaver) -> JsonValue:
         what, tries = f"what node {self.name!r} writes", 0
         deque = config["configurable"][_SEND].__self__
 
@@ -216,11 +217,11 @@ class _Durable(Runnable[Any, Any]):
             break
         writes = list(deque)
         values = [it.value for it in asked]
-        return dumped((writes, values, [it.response_schema for it in asked], above), what)
+        return saver.dumped((writes, values, [it.response_schema for it in asked], above), what)
 
     def _go_on(self, kept: JsonValue, config: RunnableConfig, thread: _Thread) -> None:
         """What the step came to, as the graph hears of it: the same whether it was made or is replayed."""
-        writes, values, schemas, above = loaded(kept)
+        writes, values, schemas, above = thread.saver.loaded(kept)
         deque = config["configurable"][_SEND].__self__
         deque.clear()
         deque.extend((channel, value) for channel, value in writes)

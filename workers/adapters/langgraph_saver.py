@@ -18,35 +18,25 @@ from pydantic import JsonValue
 from schemas.codes import Code
 from schemas.errors import TerminalError
 
-SERDE = JsonPlusSerializer()
 # Before every other one, and the same in every attempt: what is kept must follow from steps alone.
 _KEPT_ID = "00000000-0000-6000-8000-000000000000"
 _KEPT_AT = "2000-01-01T00:00:00+00:00"
 
 
-def dumped(value: Any, what: str) -> JsonValue:
-    """As JSON. Raises TerminalError where it cannot be kept."""
-    try:
-        kind, data = SERDE.dumps_typed(value)
-    except Exception as error:  # noqa: BLE001 (whatever the encoder makes of an author's value)
-        raise TerminalError(Code.AGENT_ERROR, f"{what} cannot be kept: {error}") from None
-    return {"type": kind, "data": base64.b64encode(zlib.compress(data, 1)).decode()}
-
-
-def loaded(kept: JsonValue) -> Any:
-    """What was dumped."""
-    assert isinstance(kept, dict)
-    return SERDE.loads_typed((str(kept["type"]), zlib.decompress(base64.b64decode(str(kept["data"])))))
+def serde_of(graph: Any) -> JsonPlusSerializer:
+    """LangGraph's, with the types that its strict mode knows of this graph."""
+    allowed = graph._serde_allowlist
+    return JsonPlusSerializer() if allowed is None else JsonPlusSerializer().with_msgpack_allowlist(allowed)
 
 
 class JournalSaver(InMemorySaver):
     """The thread of one session, for one run."""
 
-    def __init__(self, thread: str, kept: JsonValue = None) -> None:
-        super().__init__(serde=SERDE)
+    def __init__(self, thread: str, serde: JsonPlusSerializer, kept: JsonValue = None) -> None:
+        super().__init__(serde=serde)
         self.config: RunnableConfig = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
         if kept is not None:
-            checkpoint, metadata = loaded(kept)
+            checkpoint, metadata = self.loaded(kept)
             self.put(self.config, checkpoint, metadata, checkpoint["channel_versions"])
 
     def get_next_version(self, current: str | None, channel: None) -> str:
@@ -63,4 +53,17 @@ class JournalSaver(InMemorySaver):
         last = self.get_tuple(self.config)
         assert last is not None
         checkpoint = {**last.checkpoint, "id": _KEPT_ID, "ts": _KEPT_AT}
-        return dumped((checkpoint, {**last.metadata}), "the state of the graph")
+        return self.dumped((checkpoint, {**last.metadata}), "the state of the graph")
+
+    def dumped(self, value: Any, what: str) -> JsonValue:
+        """As JSON. Raises TerminalError where it cannot be kept."""
+        try:
+            kind, data = self.serde.dumps_typed(value)
+        except Exception as error:  # noqa: BLE001 (whatever the encoder makes of an author's value)
+            raise TerminalError(Code.AGENT_ERROR, f"{what} cannot be kept: {error}") from None
+        return {"type": kind, "data": base64.b64encode(zlib.compress(data, 1)).decode()}
+
+    def loaded(self, kept: JsonValue) -> Any:
+        """What was dumped."""
+        assert isinstance(kept, dict)
+        return self.serde.loads_typed((str(kept["type"]), zlib.decompress(base64.b64decode(str(kept["data"])))))

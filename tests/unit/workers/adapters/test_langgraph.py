@@ -18,6 +18,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from fleet.testing import Lab, allows, asks, says
+from schemas.turn import TurnInput
+from tests.support.stage import INFO, Stage, Told
 from workers.adapters.langgraph import fleet_chat_model, langgraph_agent
 from workers.agent import AgentSpec, RegistrationError
 
@@ -327,6 +329,30 @@ def test_a_state_that_is_too_large_ends_the_turn_typed() -> None:
 
     seen = Lab(spec(one(much))).turn("?")
     assert (seen.outcome, seen.code) == ("failed", "too_large")
+
+
+def test_what_cannot_be_kept_ends_the_turn_typed() -> None:
+    def odd(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [HumanMessage("hi", additional_kwargs={"odd": object()})]}
+
+    seen = Lab(spec(one(odd))).turn("?")
+    assert (seen.outcome, seen.code) == ("failed", "agent_error")
+    assert "what node 'one' writes cannot be kept" in seen.message
+
+
+async def test_turns_at_a_time_do_not_meet() -> None:
+    async def name(state: MessagesState) -> dict[str, Any]:
+        said = await fleet_chat_model().ainvoke(state["messages"])
+        return {"messages": [AIMessage(f"{state['messages'][0].text}={said.text}")]}
+
+    made = spec(one(name))
+    agent = await made.build(made, INFO)
+    stages = [Stage(agent, Told([f"m{n}"]), given=TurnInput(text=f"t{n}")) for n in range(20)]
+    for stage in stages:
+        stage.start()
+    while not all(stage.results for stage in stages):
+        await asyncio.sleep(0)
+    assert [stage.results[0].text for stage in stages] == [f"t{n}=m{n}" for n in range(20)]
 
 
 def test_a_user_who_cancels_ends_the_turn() -> None:

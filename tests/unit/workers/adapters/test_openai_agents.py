@@ -12,9 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from fleet.testing import Answer, Lab, allows, asks, asks_badly, asks_many, denies, fails, says
+from schemas.history import ToolCall
+from schemas.turn import TurnInput
+from tests.support.stage import INFO, Stage, Told
 from workers.adapters.openai_agents import openai_agent
 from workers.agent import AgentSpec, RegistrationError
-from workers.models.port import ModelRequest
+from workers.models.port import ModelDone, ModelRequest
 from workers.tools.tool import ToolPolicy
 
 DONE: list[str] = []
@@ -388,8 +391,15 @@ def test_what_the_user_says_meanwhile_is_the_next_run_of_the_same_turn() -> None
     assert [item.text for item in seen.requests[-1].messages][-2:] == ["Rain. ", "and Rome?"]
 
 
-def test_a_run_that_was_built_once_serves_sessions_at_a_time() -> None:
-    made = spec(context=lambda ctx: ctx.info.session)
-    for session in ("s1", "s2"):
-        lab = Lab(made, session=session, model=[asks("weather", city=session), says("Ok.")])
-        assert lab.turn("?").tools[0].result == f"rain in {session}"
+async def test_turns_at_a_time_do_not_meet() -> None:
+    made = spec(context=lambda ctx: ctx.message.text)
+    agent = await made.build(made, INFO)
+    calls = [ToolCall(call=f"c{n}", name="weather", arguments={"city": f"c{n}"}) for n in range(20)]
+    told = [Told([ModelDone(calls=(call,))], [f"m{n}"]) for n, call in enumerate(calls)]
+    stages = [Stage(agent, model, given=TurnInput(text=f"t{n}")) for n, model in enumerate(told)]
+    for stage in stages:
+        stage.start()
+    while not all(stage.results for stage in stages):
+        await asyncio.sleep(0.001)
+    assert [stage.results[0].text for stage in stages] == [f"m{n}" for n in range(20)]
+    assert [model.requests[1].messages[-1].text for model in told] == [f"rain in c{n}" for n in range(20)]
