@@ -41,6 +41,7 @@ __all__ = ["fleet_chat_model", "langgraph_agent"]
 
 KEPT = "langgraph"
 _SEND = "__pregel_send"
+_ASKED = "asked"  # where nobody knows which task interrupts
 _BRANCH = re.compile(r"[A-Za-z0-9._:-]{1,40}")
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -117,8 +118,7 @@ class _Runs:
             asked: Sequence[Interrupt] = state.pop("__interrupt__", ())
             if not asked:
                 return saver.state()
-            answers = {it.id: await thread.ending.do(_decided(ctx, it)) for it in asked}
-            given = Command(resume=answers)
+            given = Command(resume={it.id: await thread.decided(it) for it in thread.in_order(asked)})
 
 
 class _Thread:
@@ -132,6 +132,7 @@ class _Thread:
         self.shown = Shown(ctx, self.ending, self.known)
         self._turn = turn
         self._lines: dict[str, tuple[Context, Context]] = {}
+        self._askers: dict[str, str] = {}  # an interrupt's id -> the task's name; the id is drawn anew in every attempt
 
     def line(self, name: str) -> tuple[Context, Context]:
         """A node's branch, and the one of its model calls: begun even where the node is answered from the journal, so
@@ -140,6 +141,19 @@ class _Thread:
             line = self.ctx.branch(name, quiet=True)
             self._lines[name] = line, line.branch("model")
         return self._lines[name]
+
+    def interrupted(self, name: str, asked: Sequence[Interrupt]) -> None:
+        """Task `name` waits for these."""
+        self._askers.update((it.id, name) for it in asked)
+
+    def in_order(self, asked: Sequence[Interrupt]) -> list[Interrupt]:
+        """The same in every attempt: tasks that run at once interrupt in the order of chance."""
+        return sorted(asked, key=lambda it: self._askers.get(it.id, _ASKED))
+
+    async def decided(self, asked: Interrupt) -> Any:
+        """The answer, asked for in the task's own branch."""
+        line, _ = self.line(self._askers.get(asked.id, _ASKED))
+        return await self.ending.do(_decided(line, asked))
 
     def names(self, name: str) -> Iterator[str]:
         """Ids for the messages of a task, the same in every attempt: the graph's own would be drawn anew."""
@@ -202,6 +216,7 @@ class _Durable(Runnable[Any, Any]):
                 await self._node.node.ainvoke(input, config)  # type: ignore[union-attr]
             except GraphInterrupt as interrupt:
                 if self._whole:
+                    _THREAD.get().interrupted(_place(config), interrupt.args[0])
                     raise
                 asked = interrupt.args[0]
             except ParentCommand as command:
@@ -229,7 +244,9 @@ class _Durable(Runnable[Any, Any]):
         thread.shown.node_over(space, [value for _, value in writes])
         if values:
             pairs = zip(values, schemas, strict=True)
-            raise GraphInterrupt([Interrupt.from_ns(value, space, response_schema=schema) for value, schema in pairs])
+            asked = [Interrupt.from_ns(value, space, response_schema=schema) for value, schema in pairs]
+            thread.interrupted(_place(config), asked)
+            raise GraphInterrupt(asked)
         if above is not None:
             raise ParentCommand(replace(above, graph=self.name))
 

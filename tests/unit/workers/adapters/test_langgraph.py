@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, TypedDict
 
@@ -144,8 +145,11 @@ def test_two_interrupts_at_once_and_two_in_one_node() -> None:
     class Asked(MessagesState):
         said: Annotated[list[str], operator.add]
 
+    pauses = random.Random(5)
+
     def ask(name: str, times: int) -> Callable[..., Any]:
-        def node(state: Asked) -> dict[str, Any]:
+        async def node(state: Asked) -> dict[str, Any]:
+            await asyncio.sleep(pauses.random())  # whoever is first
             return {"said": [f"{name}{n}={interrupt(f'{name}{n}?')}" for n in range(times)]}
 
         return node
@@ -322,8 +326,6 @@ def test_a_graph_without_messages_says_how_it_takes_and_gives() -> None:
 
 
 def test_a_state_that_is_too_large_ends_the_turn_typed() -> None:
-    import random
-
     def much(state: MessagesState) -> dict[str, Any]:
         return {"messages": [HumanMessage(random.Random(1).randbytes(1_200_000).hex())]}
 
