@@ -151,16 +151,19 @@ async def run() -> int:
         Limits.of(settings, kafka), leave=consumer.leave, count=lambda: worker.system.metrics.count("stalls")
     )
     await worker.start()
-    _calm(mcp)
+    _calm()
     watchdog.start()
-    serving = asyncio.create_task(health.serve(), name="health")
-    watching = asyncio.create_task(readiness.watch(worker.stopping), name="readiness")
+    mcp.warm_up()
+    serving = (
+        asyncio.create_task(health.serve(), name="health"),
+        asyncio.create_task(readiness.watch(worker.stopping), name="readiness"),
+    )
     _log.info("worker started", extra={"worker": name})
     await worker.stopping.wait()
     _be_gone(settings.worker_grace_s, status=1)
     await worker.drain()
     await health.stop()
-    await asyncio.gather(serving, watching, return_exceptions=True)
+    await asyncio.gather(*serving, return_exceptions=True)
     await _close(mcp, children, model, admin)
     watchdog.stop()
     _log.info("worker ended", extra={"worker": name})
@@ -229,10 +232,9 @@ def _be_gone(after_s: float, *, status: int) -> None:
     timer.start()
 
 
-def _calm(mcp: McpHost) -> None:
+def _calm() -> None:
     """Warm sessions are many small objects that live long: looking at all of them for every 700 new ones costs half of
     the worker's time. What is there now stays for ever; the rest is looked at rarely."""
-    mcp.warm_up()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
