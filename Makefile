@@ -1,7 +1,7 @@
 # install run test check load simulate explore mutants chaos docs: what a newcomer guesses. Set PYTHON=… to choose another interpreter.
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps
 LOCKED = $(PIP) --require-hashes --only-binary=:all: --requirement
-.PHONY: install run test check load simulate explore mutants chaos docs dev
+.PHONY: install run test check load simulate explore mutants chaos docs dev mcp
 
 install: .venv/.installed
 	@true
@@ -9,7 +9,7 @@ install: .venv/.installed
 run: install
 	@.venv/bin/fleet up
 
-test: dev
+test: dev mcp
 	.venv/bin/python -m pytest
 
 check: dev
@@ -52,3 +52,9 @@ dev: install .venv/.dev
 .venv/.dev: .venv/.services requirements-dev.lock
 	@echo "turnfleet: what tests and checks need"
 	@$(LOCKED) requirements-dev.lock && touch $@
+
+# npm's reference server, for the conformance tests; without npm they skip.
+mcp:
+	@command -v npm >/dev/null || echo "turnfleet: no npm, so no tests with server-everything"
+	@! command -v npm >/dev/null || test -x tests/mcp/node_modules/.bin/mcp-server-everything || \
+	  npm --prefix tests/mcp ci --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sys
 import time
@@ -103,6 +104,7 @@ async def lag() -> AsyncIterator[list[float]]:
 
 
 OURS = str(Path(__file__).with_name("mcp_server.py"))
+PIXEL = base64.b64encode(b"not really a picture").decode()  # as that server says it
 
 
 @dataclass

@@ -146,6 +146,7 @@ async def main() -> None:
         await server.run_stdio_async()
         return
     with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         line.bind(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0))
         line.listen(128)
         sys.stdout.write(f"{line.getsockname()[1]}\n")

@@ -15,6 +15,7 @@ from workers.mcp.opening import opener
 from workers.mcp.pinboard import Pinboard
 from workers.mcp.server import McpServer, Tell
 from workers.mcp.soundness import Soundness
+from workers.mcp.undertaker import Undertaker
 from workers.tools.tool import Tool
 
 _log = logging.getLogger("fleet.mcp")
@@ -35,12 +36,13 @@ class McpHost:
     ) -> None:
         self.tell: Tell = lambda what, server, outcome: None
         self._pinboard = Pinboard(pins, list(config.servers), clock_ms=clock_ms)
+        self._undertaker = Undertaker()
         soundness = Soundness(children)
         self.servers = {
             name: McpServer(
                 name,
                 server,
-                opener(name, server, environ),
+                opener(name, server, environ, self._undertaker),
                 pinboard=self._pinboard,
                 soundness=soundness,
                 tell=self._told,
@@ -95,3 +97,4 @@ class McpHost:
         if self._warming is not None:
             self._warming.cancel()
         await asyncio.gather(*(server.close() for server in self.servers.values()))
+        self._undertaker.close()

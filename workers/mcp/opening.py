@@ -17,6 +17,7 @@ from workers.mcp.environment import environment
 from workers.mcp.http import client
 from workers.mcp.process import ServerProcess
 from workers.mcp.stdio import MessagesIn, MessagesOut
+from workers.mcp.undertaker import Undertaker
 from workers.mcp.wire import Wire
 from workers.tools.exchange import Answer, Question
 
@@ -34,13 +35,13 @@ class Ears(NamedTuple):
 Opener = Callable[[Ears], AbstractAsyncContextManager[Wire]]
 
 
-def opener(name: str, config: ServerConfig, environ: Mapping[str, str]) -> Opener:
+def opener(name: str, config: ServerConfig, environ: Mapping[str, str], undertaker: Undertaker) -> Opener:
     """How server `name` is opened."""
 
     def opened(ears: Ears) -> AbstractAsyncContextManager[Wire]:
         if config.transport == "http":
             return _over_http(config, environ, ears)
-        return _over_stdio(name, config, environ, ears)
+        return _over_stdio(name, config, environ, undertaker, ears)
 
     return opened
 
@@ -61,12 +62,14 @@ async def _over_http(config: ServerConfig, environ: Mapping[str, str], ears: Ear
 
 
 @asynccontextmanager
-async def _over_stdio(name: str, config: ServerConfig, environ: Mapping[str, str], ears: Ears) -> AsyncIterator[Wire]:
+async def _over_stdio(
+    name: str, config: ServerConfig, environ: Mapping[str, str], undertaker: Undertaker, ears: Ears
+) -> AsyncIterator[Wire]:
     home = Path(tempfile.mkdtemp(prefix="turnfleet-mcp-"))
     try:
         env = environment(config, home, environ)
         command = (str(config.command), *config.args)
-        process = await ServerProcess.start(command, env=env, cwd=config.cwd or home)
+        process = await ServerProcess.start(command, env=env, cwd=config.cwd or home, undertaker=undertaker)
         out = None
         try:
             out = MessagesOut(process, name=name, line_bytes=config.line_bytes, lost=ears.lost)

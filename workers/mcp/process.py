@@ -1,7 +1,7 @@
 """One server's process: started, spoken to over pipes, ended with all that it started. Knows no protocol.
 
-It leads a process group of its own and dies with the worker. Spawn from the main thread: the kernel's signal comes
-when the thread that spawned it ends.
+It leads a process group of its own; both die with the worker, the group by the undertaker. Spawn from the main thread:
+the kernel's signal comes when the thread that spawned it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from asyncio.streams import FlowControlMixin
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from workers.mcp.undertaker import Undertaker
+
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 _GRACE_S = 1.0  # after its input is closed, and again after SIGTERM
 _TAIL_BYTES = 2_048
@@ -25,8 +27,10 @@ _CHUNK = 65_536
 class ServerProcess:
     """`output`: what it prints, `errors`: the end of what it says on standard error, for whoever asks why it ended."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], undertaker: Undertaker) -> None:
         self._process = process
+        self._undertaker = undertaker
+        undertaker.watch(process.pid)
         self._loop = asyncio.get_running_loop()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._transports: list[asyncio.BaseTransport] = []
@@ -37,7 +41,9 @@ class ServerProcess:
         self.input: asyncio.StreamWriter
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> ServerProcess:
+    async def start(
+        cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, undertaker: Undertaker
+    ) -> ServerProcess:
         """Raises OSError where it cannot be started; a command that is not there ends at once, and `errors` says so."""
         process = subprocess.Popen(  # noqa: ASYNC220 - it returns when the process is there, about 1 ms
             [sys.executable, "-I", "-S", LAUNCHER, str(os.getpid()), *command],
@@ -48,7 +54,7 @@ class ServerProcess:
             cwd=cwd,
             start_new_session=True,
         )
-        made = cls(process)
+        made = cls(process, undertaker)
         try:
             await made._connect()
         except BaseException:
@@ -113,6 +119,7 @@ class ServerProcess:
         os.close(self._watched)
         self._signal(signal.SIGKILL)
         self._process.poll()
+        self._undertaker.forget(self._process.pid)
         if not self._gone.done():
             self._gone.set_result(None)
 
