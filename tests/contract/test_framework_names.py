@@ -22,6 +22,11 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.pregel._read import PregelNode
 from langgraph.pregel._retry import _should_retry_on
 from langgraph.types import Command, Interrupt, RetryPolicy, interrupt
+from pydantic_ai import Agent, ModelRetry
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import ToolRetryError, UnexpectedModelBehavior
+from pydantic_ai.messages import ToolReturnPart
+from pydantic_ai.models.test import TestModel
 
 
 def parameters(function: Any) -> set[str]:
@@ -29,7 +34,8 @@ def parameters(function: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "known"), [("openai-agents", "0.24."), ("langgraph", "1.2."), ("langchain-core", "1.")]
+    ("package", "known"),
+    [("openai-agents", "0.24."), ("langgraph", "1.2."), ("langchain-core", "1."), ("pydantic-ai-slim", "2.68.")],
 )
 def test_these_are_the_versions_that_were_tried(package: str, known: str) -> None:
     assert version(package).startswith(known), "try the adapters with it, then write the version here"
@@ -123,3 +129,40 @@ def test_what_langgraph_and_langchain_hide_is_where_it_was() -> None:
     assert Command(update={"a": 1})._update_as_tuples() == [("a", 1)]
     assert {"tap_output_aiter", "tap_output_iter"} <= vars(_StreamingCallbackHandler).keys()
     assert "_StreamingCallbackHandler" in inspect.getsource(BaseChatModel._should_stream)
+
+
+async def test_a_capability_of_pydantic_ai_is_asked_by_these_names() -> None:
+    assert {"ctx", "call", "tool_def", "args", "handler"} <= parameters(AbstractCapability.wrap_tool_execute)
+    assert {"ctx", "tool_defs"} <= parameters(AbstractCapability.prepare_tools)
+    assert {"message_history", "model", "deps", "capabilities", "infer_name"} <= parameters(Agent.run)
+    agent = Agent()
+    known = vars(agent).keys()
+    assert {"_cap_native_tools", "_system_prompt_functions", "_output_validators"} <= known
+    assert all(getattr(tool, "optional", False) for tool in agent._cap_native_tools)
+
+
+async def test_a_tool_of_pydantic_ai_that_wants_another_try_raises_what_it_says() -> None:
+    seen: list[BaseException] = []
+
+    class Watching(AbstractCapability[Any]):
+        async def wrap_tool_execute(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Any) -> Any:
+            try:
+                return await handler(args)
+            except Exception as error:
+                seen.append(error)
+                raise
+
+    agent = Agent(TestModel(), capabilities=[Watching()], retries=1)
+
+    @agent.tool_plain
+    def again() -> str:
+        """Wants another try."""
+        raise ModelRetry("once more")
+
+    with pytest.raises(UnexpectedModelBehavior):
+        await agent.run("go")
+    error, last = seen
+    assert isinstance(last.__cause__, ModelRetry)
+    assert isinstance(error, ToolRetryError)
+    assert isinstance(error.tool_retry, ToolReturnPart)
+    assert error.tool_retry.model_response_str(wrap_if_error=False) == "once more"
