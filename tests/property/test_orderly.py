@@ -93,6 +93,14 @@ def test_calls_are_paired_and_nothing_is_empty(items: list[HistoryItem]) -> None
     assert orderly(found) == found
 
 
+def test_an_id_that_a_server_gives_in_each_turn_is_told_apart() -> None:
+    call = ToolCall(call="call-0", name="find", arguments={})
+    turn = [item("assistant", (), (call,)), item("tool", (TextPart(text="found"),), (), "call-0")]
+    found = orderly([*turn, *turn])
+    check_pairs(found)
+    assert found[:2] == turn
+
+
 @given(ITEMS)
 def test_what_comes_later_changes_nothing_of_what_came_before(items: list[HistoryItem]) -> None:
     more = [*items, item("user", (TextPart(text="and now?"),))]

@@ -26,7 +26,7 @@ class Places:
         """Whether a call to the model's provider would begin at once."""
         provider = provider_of(model)
         limit = self._limit(provider)
-        return not limit or (self._taken.get(provider, 0) < limit and not self._queues.get(provider))
+        return not limit or self._taken.get(provider, 0) < limit
 
     @asynccontextmanager
     async def one(self, model: str) -> AsyncIterator[None]:
