@@ -16,7 +16,14 @@ from schemas.settings import WorkerSettings, known_variables
 from tests.chart.conftest import ROOT, Chart, Rendered
 
 PARTS = ("gateway", "worker")
-SECRETS = {"FLEET_KAFKA_SASL_PASSWORD", "FLEET_MODEL_KEY", "FLEET_MONGO_URI"}
+SECRETS = {
+    "FLEET_ANTHROPIC_KEY",
+    "FLEET_BEDROCK_KEY",
+    "FLEET_GOOGLE_KEY",
+    "FLEET_KAFKA_SASL_PASSWORD",
+    "FLEET_MODEL_KEY",
+    "FLEET_MONGO_URI",
+}
 
 
 def environment(rendered: Rendered, part: str) -> dict[str, Any]:
