@@ -14,6 +14,7 @@ from workers.agent import Agent, AgentSpec, AgentTurn, Reply, SessionInfo
 from workers.context import Context
 from workers.models.port import ModelRequest, ModelUnavailable
 from workers.models.scripted import Script
+from workers.side_by_side import side_by_side
 
 KILLS, RAISES = "kills its process", "raises"
 
@@ -135,6 +136,31 @@ class Asks(_Works):
         said.append(f"[{await ctx.step('after', self._work, turn.id)}]")
         ctx.emit(said[-1])
         return Reply("".join(said))
+
+
+class Forks(_Works):
+    """A step, then three branches at once of up to two steps, one of them in a branch of its own; it writes
+    down the session's turns in what the session keeps. The answer is made of all results, by branch."""
+
+    _pauses = (0, 0.01, 0.05, 0.2)
+
+    async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
+        self._watch.ran(turn.id)
+        said = [f"[{await ctx.step('first', self._work, turn.id)}]"]
+        ctx.emit(said[0])
+        for texts in await side_by_side([self._branch(ctx.branch(name), turn.id) for name in ("a", "b", "c")]):
+            said += texts
+        turns = ctx.kept.get("turns")
+        kept = list(turns) if isinstance(turns, list) else []
+        ctx.keep("turns", kept if turn.id in kept else [*kept, turn.id])  # run again, it has kept it already
+        return Reply("".join(said))
+
+    async def _branch(self, ctx: Context, turn: str) -> list[str]:
+        one = await ctx.step("one", self._work, turn)
+        if ctx.info.session.endswith("1"):
+            return [f"[{one}]"]
+        two = await ctx.branch("inner", quiet=True).step("two", self._work, turn)
+        return [f"[{one}]", f"[{two}]"]
 
 
 def asks(turn: str) -> bool:

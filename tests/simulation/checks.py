@@ -60,6 +60,7 @@ def broken(plan: Plan, ledger: Ledger, states: dict[str, State]) -> Iterator[str
         yield from _writers(session, rows)
         yield from _order(session, rows, ledger)
         yield from _steps(session, rows, ledger)
+        yield from _kept(session, rows)
         yield from _tools(session, rows, ledger)
         yield from _history(session, rows, states[session], ledger)
 
@@ -225,18 +226,39 @@ def _steps(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
             attempts[claim.turn] = claim.attempt
         if isinstance(entry, Step):
             done = made.setdefault(entry.turn, [])
-            if entry.step != len(done):
-                yield f"{session} v{row.v}: step {entry.step} of {entry.turn} after {len(done)} steps"
+            before = sum(step.run == entry.run for step in done)
+            if entry.step != before:
+                yield f"{session} v{row.v}: step {entry.run}/{entry.step} of {entry.turn} after {before} steps"
             done.append(entry)
     for turn, done in made.items():
         frame = orjson.loads(ledger.over.get((session, turn), "{}"))
         if frame.get("type") == "completed" and done[0].kind == "step":
-            said = "".join(f"[{step.result if step.error is None else step.error.code.value}]" for step in done)
+            ordered = sorted(done, key=_place)  # branches write in the order of their timing
+            said = "".join(f"[{step.result if step.error is None else step.error.code.value}]" for step in ordered)
             if frame["text"] != said:
                 yield f"{session}/{turn}: answered {frame['text']}, its steps are {said}"
             worked = sum(step.kind != "approval" for step in done)
-            if (redone := ledger.work[turn] - worked) >= attempts[turn]:
+            at_once = max(len({step.run.split("/")[0] for step in done if step.run}), 1)
+            if (redone := ledger.work[turn] - worked) >= at_once * attempts[turn]:
                 yield f"{session}/{turn}: {redone} steps redone in {attempts[turn]} attempts"
+
+
+def _place(step: Step) -> tuple[int, str, int]:
+    """Where a step's result stands in the answer: the agent may have been run several times, then branch by branch."""
+    run = step.run.split("/")[0].partition("@")[2]
+    return (int(run or 1) - 1 if step.run else step.step, step.run, step.step)
+
+
+def _kept(session: str, rows: list[Written]) -> Iterator[str]:
+    """P2: what the session keeps changes once a turn: a list of turns grows by one, and begins anew after CLOSE."""
+    kept: list[str] = []
+    for row, entry in rows:
+        if isinstance(entry, Close):
+            kept = []
+        if isinstance(entry, Finish) and entry.kept is not None and "turns" in entry.kept:
+            if entry.kept["turns"] != [*kept, entry.turn]:
+                yield f"{session} v{row.v}: {entry.turn} kept {entry.kept} after {kept}"
+            kept.append(entry.turn)
 
 
 def _tools(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:

@@ -49,6 +49,10 @@ def plan_of(seed: int, turns: int) -> Plan:
     for name, agent in plan.sessions.items():
         if more.random() < 0.3:
             plan.sessions[name] = "guards" if agent == "steps" else "asks"
+    forks = random.Random(f"forks {seed}")
+    for name, agent in plan.sessions.items():
+        if agent == "echo" and forks.random() < 0.5:
+            plan.sessions[name] = "forks"
     for number in range(turns):
         _turn(plan, chances, f"t{number}", chances.choice(names))
     for number in range(chances.choice((0, 1, 2, 3)) if turns >= 40 else 1):

@@ -18,7 +18,7 @@ from journal.memory import MemoryStore
 from journal.memory_parts import MemoryTimers
 from journal.port import Store, StoreUnavailable
 from schemas.settings import ModelSettings, SessionSettings, WorkerSettings
-from tests.simulation.agents import Asks, Pays, Steps, answers, spec_of
+from tests.simulation.agents import Asks, Forks, Pays, Steps, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
 from tests.simulation.lobby import Lobby
@@ -129,7 +129,8 @@ class World:
         registry = Registry.load((), "echo", found=list)
         pays = Pays(chances, self.ledger)
         specs = [spec_of("steps", agent), spec_of("guards", agent, "wait"), spec_of("pays", pays)]
-        registry.add([*specs, spec_of("asks", Asks(chances, self.ledger))], "the simulation")
+        specs += [spec_of("asks", Asks(chances, self.ledger)), spec_of("forks", Forks(chances, self.ledger))]
+        registry.add(specs, "the simulation")
         journal = FaultyJournal(self.journal, loop, weather, lambda why: self.kill(member, f"after {why}"))
         store = FaultyStore(self.store, journal)
         await self._look_at_topics(store, clock_ms)
