@@ -15,6 +15,7 @@ from loadtest.scenarios import (
     idle,
     in_flight,
     long_session,
+    mcp,
     poison,
     rolling,
     sockets,
@@ -25,8 +26,8 @@ from loadtest.scenarios import (
 
 Scenario = Callable[[Bench], Awaitable[Outcome]]
 
-BRINGS_ITS_OWN_STACK = frozenset({"first-token"})
-"""These start broker and database themselves, by `fleet up`."""
+BRINGS_ITS_OWN_STACK = frozenset({"first-token", "mcp"})
+"""These start broker and database themselves, by `fleet up`, or need none."""
 
 BY_NAME_ONLY = frozenset({"take-over", "poison", "deadly", "against"})
 """Not in the short set: they take minutes, or want to be told something."""
@@ -40,6 +41,7 @@ ALL: Mapping[str, Scenario] = {
     "streaming": streaming.measure,
     "long-session": long_session.measure,
     "history": history.measure,
+    "mcp": mcp.measure,
     "cancel": cancel.measure,
     "take-over": takeover.measure,
     "poison": poison.measure,

@@ -145,7 +145,8 @@ async def main() -> None:
     if sys.argv[1] == "stdio":
         await server.run_stdio_async()
         return
-    with socket.socket() as line:
+    # asyncio knows a TCP socket by its protocol: only then it sends at once.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         line.bind(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0))
         line.listen(128)

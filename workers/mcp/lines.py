@@ -21,7 +21,8 @@ class TooLong(NamedTuple):
 
 
 class Lines:
-    """`next()`: a line without its end, TooLong, or None at the end of the stream."""
+    """`next()`: a line without its end, TooLong, or None at the end of the stream. `line_bytes`: no less than a chunk,
+    for what lies within one is taken."""
 
     def __init__(self, stream: asyncio.StreamReader, line_bytes: int) -> None:
         self._stream = stream
