@@ -64,13 +64,15 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said, whole. `calls`: the tools that it asks for; `model`: who answered, a fallback perhaps."""
+    """What a model said, whole. `calls`: the tools that it asks for; `model`: who answered, a fallback perhaps; `data`:
+    the value, where an `output` was asked for."""
 
     text: str
     finish: Finish = "stop"
     calls: tuple[ToolCall, ...] = ()
     usage: tuple[Usage, ...] = ()
     model: str = ""
+    data: Any = None
 
     @property
     def message(self) -> HistoryItem:

@@ -11,6 +11,7 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from pydantic import JsonValue
@@ -22,12 +23,14 @@ from schemas.frames import StateChanged
 from schemas.history import HistoryItem, ToolCall
 from schemas.profile import Pinned
 from workers.agent import Decision, ModelAnswer, SessionInfo
+from workers.agent import assistant as as_assistant
 from workers.agent import user as as_user
 from workers.approval import Approval, Asked
 from workers.canonical import MAX_KEPT_BYTES, MAX_RESULT_BYTES, digest_of, plain
 from workers.ledger.allowance import Spent
 from workers.model_step import ModelStep
 from workers.models.port import ModelRequest, ToolSpec
+from workers.output import NotFitting, Output, Wanted
 from workers.services import Services
 from workers.steps import Steps
 from workers.tool_step import ToolStep
@@ -214,17 +217,44 @@ class Context:
         messages: str | Sequence[HistoryItem] | None = None,
         *,
         show: bool = True,
+        output: Wanted | None = None,
         **params: Unpack[ModelParams],
     ) -> ModelAnswer:
         """Ask the model; a step. `messages` None: the history and this turn's input; a text: one message of a user.
 
         `show`: what it says is part of the answer and streams to the user; one such call at a time.
+        `output`: a JSON Schema or a pydantic model; the answer's `data` is a value that fits, its text is not shown.
+        One that does not fit is asked for once more, in a step of its own; then TerminalError(model_error).
         """
         whole = self._progress.whole
         request = ModelRequest(
             session=self.info.session, turn=whole.job.turn.turn, messages=self._messages(messages), **params
         )
-        return await whole.do(ModelStep(self._progress, self._services, request, show=show).run())
+        if output is not None:
+            return await self._value(request, Output(output))
+        return await self._said(request, show=show)
+
+    async def _said(self, request: ModelRequest, *, show: bool) -> ModelAnswer:
+        return await self._progress.whole.do(ModelStep(self._progress, self._services, request, show=show).run())
+
+    async def _value(self, request: ModelRequest, output: Output) -> ModelAnswer:
+        """Calls of tools come before the value."""
+        system = f"{request.system}\n\n{output.instruction}" if request.system else output.instruction
+        request = replace(request, system=system, output=output.spec)
+        answer = await self._said(request, show=False)
+        if answer.calls:
+            return answer
+        try:
+            return replace(answer, data=output.read(answer.text))
+        except NotFitting as fault:
+            said = as_user(f"That does not fit: {fault}\nAnswer again, with the JSON alone.")
+        messages = (*request.messages, as_assistant(answer.text or "[nothing]"), said)
+        again = await self._said(replace(request, messages=messages), show=False)
+        try:
+            value = output.read(again.text)
+        except NotFitting as fault:
+            raise TerminalError(Code.MODEL_ERROR, f"the model's output does not fit, twice: {fault}") from None
+        return replace(again, usage=(*answer.usage, *again.usage), data=value)
 
     @_as_step
     async def step(self, name: str, function: Callable[..., Any], *args: JsonValue) -> Any:

@@ -26,6 +26,7 @@ from workers.models.port import (
     ModelRefused,
     ModelRequest,
     ModelUnavailable,
+    OutputSpec,
     Timeouts,
 )
 
@@ -182,6 +183,17 @@ async def test_a_server_that_refuses_the_usage_option_is_asked_once_more_and_rem
     assert (text, done.usage) == ("a", None)
     assert (await answer(model))[0] == "b"
     assert ["stream_options" in body for body in provider.bodies] == [True, False, False]
+
+
+async def test_a_server_that_refuses_structured_output_is_asked_once_more_and_remembered(provided: Serve) -> None:
+    refusal = sized("400 Bad Request", b'{"error":{"message":"response_format is not supported"}}')
+    model, provider = await provided(refusal, closed(delta("{}") + STOP), closed(delta("{}") + STOP))
+    asked = replace(request(), output=OutputSpec("answer", {"type": "object"}))
+    for _ in range(2):
+        async with model.stream(asked) as pieces:
+            assert [piece.text async for piece in pieces if isinstance(piece, ModelChunk)] == ["{}"]
+    assert ["response_format" in body for body in provider.bodies] == [True, False, False]
+    assert model.with_usage
 
 
 async def test_another_refusal_is_not_asked_again(provided: Serve) -> None:

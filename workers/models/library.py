@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.models import Model as LibraryModelOf
 from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.settings import ModelSettings as Said
 from pydantic_ai.tools import ToolDefinition
 
@@ -55,7 +56,7 @@ class LibraryModel:
                 self._model(model.removeprefix(f"{self.provider}:")),
                 messages_of(request, addresses=self._addresses),
                 model_settings=self._settings(request),
-                model_request_parameters=_parameters(request),
+                model_request_parameters=_parameters(request, native=self._native(request)),
                 instrument=False,
             ),
             provider=self.provider,
@@ -75,6 +76,13 @@ class LibraryModel:
             made = self._made[name] = self._make(name)
         return made
 
+    def _native(self, request: ModelRequest) -> bool:
+        """Whether the provider is told what the answer must be; beside tools not every one can."""
+        name = (request.model or "").removeprefix(f"{self.provider}:")
+        if request.output is None or request.tools:
+            return False
+        return bool(self._model(name).profile.get("supports_json_schema_output", False))
+
     def _settings(self, request: ModelRequest) -> Said:
         said: Said = {
             **self._said,
@@ -87,8 +95,11 @@ class LibraryModel:
         return said
 
 
-def _parameters(request: ModelRequest) -> ModelRequestParameters:
+def _parameters(request: ModelRequest, *, native: bool) -> ModelRequestParameters:
+    wanted = request.output if native else None
     return ModelRequestParameters(
+        output_mode="native" if wanted is not None else "text",
+        output_object=OutputObjectDefinition(json_schema=dict(wanted.schema), name=wanted.name) if wanted else None,
         function_tools=[
             ToolDefinition(
                 name=tool.name,
@@ -96,5 +107,5 @@ def _parameters(request: ModelRequest) -> ModelRequestParameters:
                 parameters_json_schema=dict(tool.parameters) or {"type": "object", "properties": {}},
             )
             for tool in request.tools
-        ]
+        ],
     )

@@ -35,14 +35,16 @@ _PATH = "/chat/completions"
 _NOWHERE = "http://model.invalid/v1"
 # What a server that does not know the usage option answers.
 _NOT_UNDERSTOOD = frozenset({400, 422})
+_USAGE = ("stream_options", "include_usage")
+_FORMAT = ("response_format", "json_schema")
 _ERROR_BYTES = 64 * 1024
 
 
 class OpenAICompatibleModel:
     """The endpoint that the settings name. Raises ModelMisconfigured for an address or a key that is none.
 
-    `with_usage`: it takes the option that asks for token counts; `wires`: the plain way to it, None where a proxy or a
-    redirect stands in between.
+    `with_usage`, `with_format`: it takes the options for token counts and for structured output; `wires`: the plain way
+    to it, None where a proxy or a redirect stands in between.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -50,7 +52,7 @@ class OpenAICompatibleModel:
         self.model = settings.model
         self.coalesce_s = settings.model_coalesce_ms / 1000
         self.timeouts = Timeouts.of(settings)
-        self.with_usage = True
+        self.with_usage = self.with_format = True
         self.client = openai.AsyncOpenAI(
             api_key=settings.model_key.strip() or "none",
             base_url=self.url or _NOWHERE,
@@ -83,21 +85,25 @@ class OpenAICompatibleModel:
             raise ModelMisconfigured(f"FLEET_MODEL_URL and FLEET_MODEL_KEY do not make a request: {error}") from None
 
     async def _ask(self, request: ModelRequest, model: str, limits: Timeouts) -> Exchange:
-        """Send the request; once more without the usage option if a server refuses that, and remember it."""
+        """Send the request; again without an option that a server refuses, and remember which."""
         if not self.url:
             raise ModelRefused("no model is configured: set FLEET_MODEL_URL to an OpenAI-compatible endpoint")
         names = {"x-fleet-session": request.session, "x-fleet-turn": request.turn}
-        try:
+        usage, form = self.with_usage, self.with_format
+        while True:
             try:
-                return await self._sent(body_of(request, model, with_usage=self.with_usage), names, limits)
-            except openai.APIStatusError as error:
-                if not self.with_usage or error.status_code not in _NOT_UNDERSTOOD or not _about_usage(error):
-                    raise
-            exchange = await self._sent(body_of(request, model, with_usage=False), names, limits)
-        except (openai.OpenAIError, Broken) as error:
-            raise _typed(error, limits) from error
-        self.with_usage = False
-        return exchange
+                body = body_of(request, model, with_usage=usage, with_format=form)
+                exchange = await self._sent(body, names, limits)
+            except (openai.OpenAIError, Broken) as error:
+                if usage and _refuses(error, _USAGE):
+                    usage = False
+                elif form and request.output is not None and _refuses(error, _FORMAT):
+                    form = False
+                else:
+                    raise _typed(error, limits) from error
+            else:
+                self.with_usage, self.with_format = usage, form
+                return exchange
 
     async def _sent(self, body: bytes, names: Mapping[str, str], limits: Timeouts) -> Exchange:
         if self.wires is None:
@@ -172,8 +178,11 @@ def _behind_proxy(url: str) -> bool:
     return bool({parts.scheme, "all"} & proxies.keys()) and not urllib.request.proxy_bypass(parts.hostname or "")
 
 
-def _about_usage(error: openai.APIStatusError) -> bool:
-    return any(word in f"{error.message} {error.body}" for word in ("stream_options", "include_usage"))
+def _refuses(error: openai.OpenAIError | Broken, option: tuple[str, ...]) -> bool:
+    """Whether a server does not know an option of the request, by its words."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in _NOT_UNDERSTOOD:
+        return False
+    return any(word in f"{error.message} {error.body}" for word in option)
 
 
 def _typed(error: openai.OpenAIError | Broken, limits: Timeouts) -> RetryableError | TerminalError:

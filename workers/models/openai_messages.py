@@ -13,11 +13,14 @@ from workers.models.orderly import orderly
 from workers.models.port import ModelRefused, ModelRequest
 
 
-def body_of(request: ModelRequest, model: str, *, with_usage: bool) -> bytes:
+def body_of(request: ModelRequest, model: str, *, with_usage: bool, with_format: bool = True) -> bytes:
     """The request's body. Raises ModelRefused for what the format cannot say."""
     body: dict[str, Any] = {"model": model, "messages": _messages(request), "stream": True}
     if with_usage:
         body["stream_options"] = {"include_usage": True}
+    if request.output is not None and with_format:
+        wanted = {"name": request.output.name, "schema": dict(request.output.schema), "strict": False}
+        body["response_format"] = {"type": "json_schema", "json_schema": wanted}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:

@@ -48,6 +48,14 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What the answer must be: JSON that fits `schema`. A provider that can be told so is; the messages say it too."""
+
+    name: str
+    schema: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call: what was said, in order, and for whom.
 
@@ -68,6 +76,7 @@ class ModelRequest:
     volatile: tuple[HistoryItem, ...] = ()
     fallbacks: tuple[str, ...] = ()
     timeouts: Timeouts | None = None
+    output: OutputSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from types import TracebackType
 
 from schemas.errors import RetryableError, TerminalError
@@ -54,14 +56,19 @@ Answers = Callable[[ModelRequest], Script]
 
 class ScriptedModel:
     """Answers by `answers`: a function of the request, or scripts of which each serves one call and the last one all
-    others. `calls` and `overlaps` (two turns of one session at the same time, as their calls) are for tests.
+    others. `caches`: it counts cached tokens. `calls` and `overlaps` (two turns of one session at the same time, as
+    their calls) are for tests.
     """
 
-    def __init__(self, answers: Answers | Sequence[Script] = (Script(),), *, coalesce_s: float = 0.05) -> None:
+    def __init__(
+        self, answers: Answers | Sequence[Script] = (Script(),), *, coalesce_s: float = 0.05, caches: bool = False
+    ) -> None:
         self.calls: list[Call] = []
         self.overlaps: list[tuple[Call, Call]] = []
         self.coalesce_s = coalesce_s
+        self.caches = caches
         self._answers = answers
+        self._last: dict[str, tuple[str, ...]] = {}
 
     @property
     def in_flight(self) -> int:
@@ -73,6 +80,17 @@ class ScriptedModel:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def counted(self, request: ModelRequest) -> tuple[int, int | None]:
+        """Tokens of a request, and how many of them a provider's cache holds. Words of what was said alone; with
+        `caches`, of the whole request, and those of the prefix that it shares with the session's request before it."""
+        if not self.caches:
+            return sum(len(item.text.split()) for item in request.messages), None
+        words = _words(request)
+        before = self._last.get(request.session, ())
+        self._last[request.session] = words
+        same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(words, before, strict=False))))
+        return len(words), same
 
     def begin(self, request: ModelRequest) -> tuple[Call, Script]:
         """A call has come."""
@@ -145,9 +163,26 @@ class ScriptedAnswer:
     def _usage(self, script: Script) -> Usage | None:
         if not script.usage:
             return None
-        said = sum(len(item.text.split()) for item in self._request.messages)
+        given, cached = self._model.counted(self._request)
         made = len(script.tokens) + len(script.reasoning)
-        return Usage(model=self._name, input_tokens=said, output_tokens=made)
+        reasoned = len(script.reasoning) or None
+        return Usage(
+            model=self._name,
+            input_tokens=given,
+            output_tokens=made,
+            cached_input_tokens=cached,
+            reasoning_tokens=reasoned,
+        )
+
+
+def _words(request: ModelRequest) -> tuple[str, ...]:
+    """The request as one text, in the order in which providers cache it: tools, system, messages."""
+    tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools]
+    words = [json.dumps(tools, sort_keys=True), request.system]
+    for item in request.messages:
+        told = item.model_dump(mode="json", include={"parts", "calls", "call"}, exclude_none=True)
+        words += [item.role, json.dumps(told, sort_keys=True)]
+    return tuple(" ".join(words).split())
 
 
 async def _until(moment_s: float, end_s: float, total_s: float, which: Limit, patience_s: float) -> None:
