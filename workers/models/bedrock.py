@@ -45,6 +45,8 @@ def _client(settings: ModelSettings, config: Config) -> Any:
 
 def bedrock_model(settings: ModelSettings) -> LibraryModel:
     """The adapter. Raises ModelMisconfigured where no client can be made of what is set."""
+    if settings.bedrock_key.strip() and settings.bedrock_url.startswith("http:"):
+        raise ModelMisconfigured("FLEET_BEDROCK_KEY goes to an address with https alone: see FLEET_BEDROCK_URL")
     patience_s = max(settings.model_first_token_timeout_s, settings.model_idle_timeout_s)
     config = Config(
         connect_timeout=settings.model_connect_timeout_s,
