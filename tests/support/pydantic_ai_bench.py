@@ -1,7 +1,7 @@
 """What pydantic-ai's agent costs as one of ours: `python -m tests.support.pydantic_ai_bench`. No broker, no database.
 
-CPU of a step (a model call or a tool call) of a whole turn, over the same agent's own `run` with a function as its model,
-interleaved.
+CPU of a step (a model call or a tool call) of a whole turn, over the same agent's own `run` with a function as its
+model, interleaved.
 """
 
 from __future__ import annotations
