@@ -194,9 +194,7 @@ def request_digest(request: ModelRequest, *, show: bool) -> str:
     """32 hex digits over what the agent asked for: not over settings, fallbacks, ids, moments or the tools that are
     there, which change between attempts."""
     said = [_said(item) for item in request.messages]
-    asked: list[Any] = [request.system, request.model, request.temperature, request.max_tokens, show, said]
-    if request.output is not None:
-        asked.append(dict(request.output.schema))
+    asked = [request.system, request.model, request.temperature, request.max_tokens, show, said]
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
