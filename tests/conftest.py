@@ -11,7 +11,7 @@ import pytest
 pytest_plugins = ["tests.support.mongod", "tests.support.stores", "tests.support.noida", "tests.support.kafka_jvm"]
 """Where fixtures lie that more than one test file uses."""
 
-LANES = {"unit": 10, "property": 60, "chart": 600, "contract": 120, "integration": 120, "e2e": 300}
+LANES = {"unit": 10, "property": 60, "chart": 600, "contract": 120, "integration": 120, "browser": 60, "e2e": 300}
 """Lane → its time limit for one test, in seconds; in the order in which they run. The first of `chart` builds helm."""
 
 

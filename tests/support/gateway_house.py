@@ -106,13 +106,14 @@ class Client:
 
 
 class House:
-    """Twins, a stub worker, and as many gateways as a test asks for."""
+    """Twins, a stub worker, and as many gateways as a test asks for. Twins that are given have workers of their own:
+    then the stub is not started."""
 
-    def __init__(self) -> None:
-        self.cluster = MemoryCluster()
-        for name, partitions in TOPICS.items():
+    def __init__(self, cluster: MemoryCluster | None = None, store: MemoryStore | None = None) -> None:
+        self.cluster = cluster or MemoryCluster()
+        for name, partitions in TOPICS.items() if cluster is None else ():
             self.cluster.make(TopicState(name, partitions, 1, {}))
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self._worker_publisher = MemoryPublisher(self.cluster, list(TOPICS))
         self.worker = StubWorker(self.cluster, self._worker_publisher, self.store)
         self._served: list[Served] = []

@@ -1,0 +1,133 @@
+"""The chat page in a real browser: what agents show, and what a person decides on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tests.browser.conftest import Pages
+from workers.agent import AgentTurn, agent
+from workers.context import Context
+from workers.tools.tool import ToolOutput
+
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+async def test_an_answer_streams(pages: Pages) -> None:
+    go = asyncio.Event()
+
+    @agent(name="slow", version="1")
+    async def slow(turn: AgentTurn, ctx: Context) -> str:
+        ctx.emit("first ")
+        await go.wait()
+        ctx.emit("second")
+        return "first second"
+
+    async with pages(slow) as page:
+        await page.open("streams")
+        await page.say("hi")
+        await page.see("article.assistant.running > p", "first")
+        go.set()
+        await page.see("article.assistant:not(.running) > p", "first second")
+
+
+async def test_a_plan_changes_and_a_call_is_one_line(pages: Pages) -> None:
+    go = asyncio.Event()
+
+    @agent(name="plans", version="1")
+    async def plans(turn: AgentTurn, ctx: Context) -> str:
+        ctx.state("plan", [{"text": "look", "status": "in_progress"}, {"text": "book", "status": "pending"}])
+        await go.wait()
+        await ctx.tool("look", lambda: "three trains", {}, call="c1")
+        ctx.state("plan", [{"text": "look", "status": "done"}])
+        return "there are three"
+
+    async with pages(plans) as page:
+        await page.open("plans")
+        await page.say("hi")
+        await page.see(".plan li:nth-child(2)", "book")
+        assert "in progress" in await page.script("return document.querySelector('.plan li').textContent")
+        go.set()
+        await page.gone(".plan li:nth-child(2)")
+        await page.see(".plan li.done", "✓ look")
+        await page.see(".work > li.call.done", "look done")
+        await page.click(".work details summary")
+        await page.see(".work details pre", "three trains")
+        await page.see("article.assistant:not(.running) > p", "there are three")
+
+
+def pays(decided: list[Any]) -> Any:
+    @agent(name="pays", version="1")
+    async def pays(turn: AgentTurn, ctx: Context) -> str:
+        decision = await ctx.approval("may I?", name="pay", arguments={"eur": 5}, expires_s=60)
+        decided.append(decision)
+        return f"paid {json.dumps(decision.arguments)}"
+
+    return pays
+
+
+async def test_an_approval_is_allowed_with_other_arguments(pages: Pages) -> None:
+    decided: list[Any] = []
+    async with pages(pays(decided)) as page:
+        await page.open("pays")
+        await page.say("pay")
+        await page.see(".asked", "may I?")
+        await page.see(".asked small", "Open until")
+        assert json.loads(await page.script("return document.querySelector('.asked textarea').value")) == {"eur": 5}
+        await page.type(".asked textarea", "[")
+        await page.click(".asked .allow")
+        await page.see(".asked [role=alert]", "Not sent")
+        await page.type(".asked textarea", '{"eur": 3}')
+        await page.click(".asked .allow")
+        await page.see("article.assistant:not(.running) > p", 'paid {"eur": 3}')
+        await page.see(".decided", "allowed by anonymous")
+        await page.gone(".asked")
+    assert [decision.allowed for decision in decided] == [True]
+
+
+async def test_a_hostile_text_is_shown_and_runs_nothing(pages: Pages) -> None:
+    answers: list[Any] = []
+
+    @agent(name="hostile", version="1")
+    async def hostile(turn: AgentTurn, ctx: Context) -> str:
+        await ctx.tool("look", lambda: ToolOutput.said(HOSTILE), {}, call="c1")
+        ctx.state("plan", [{"text": HOSTILE, "status": HOSTILE}])
+        ctx.state("notice", HOSTILE)
+        decision = await ctx.approval(HOSTILE, schema={"type": "string", "title": HOSTILE}, expires_s=60)
+        answers.append(decision.answer)
+        return HOSTILE
+
+    async with pages(hostile) as page:
+        await page.open("hostile")
+        await page.say(HOSTILE)
+        await page.see(".asked p", HOSTILE)
+        await page.see(".plan li", HOSTILE)
+        await page.see(".work .notice", HOSTILE)
+        await page.click(".work .call summary")
+        await page.see(".work .call pre", HOSTILE)
+        await page.type(".asked textarea", HOSTILE)
+        await page.click(".asked .allow")
+        await page.see("article.assistant:not(.running) > p", HOSTILE)
+        assert await page.script("return document.querySelectorAll('main img, main script').length") == 0
+        assert await page.script("return document.title") == "Turnfleet chat"
+    assert answers == [HOSTILE]
+
+
+async def test_an_open_approval_outlives_the_connection_and_the_page(pages: Pages) -> None:
+    decided: list[Any] = []
+    async with pages(pays(decided)) as page:
+        await page.open("again")
+        await page.say("pay")
+        await page.see(".asked", "may I?")
+        await page.type(".asked textarea", '{"eur": 1}')
+        await page.script("socket.close()")
+        await page.until(lambda: page.driver.execute_script("return generation > 1 && socket.readyState === 1"))
+        await page.see("#state", "connected as")
+        assert await page.script("return document.querySelector('.asked textarea').value") == '{"eur": 1}', "kept"
+        await asyncio.to_thread(page.driver.refresh)
+        await page.see(".asked", "May pay be called?")
+        await page.click(".asked .deny")
+        await page.see("article.assistant:not(.running) > p", "paid null")
+        await page.see(".decided", "denied by anonymous")
+    assert [decision.allowed for decision in decided] == [False]
