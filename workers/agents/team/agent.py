@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -17,6 +18,8 @@ from workers.agent import user as as_user
 from workers.agents.one.loop import Bounds, Loop, because
 from workers.context import Context
 from workers.models.port import ToolSpec
+from workers.prompt.compile import Prompt
+from workers.prompt.turn import noted, prompted
 from workers.side_by_side import side_by_side
 from workers.tools.calling import call_tool
 from workers.tools.tool import NAME, Tool, ToolOutput
@@ -34,13 +37,14 @@ _SPECIALIST = (
 
 @dataclass(frozen=True, slots=True)
 class Specialist:
-    """One of a team. `about`: what it is for, for the router and the others; `tools`: its own. Raises
-    RegistrationError."""
+    """One of a team. `about`: what it is for, for the router and the others; `tools`: its own; `served`: the names of
+    those of the operator's servers that it may use. Raises RegistrationError."""
 
     name: str
     about: str
     instructions: str
     tools: tuple[Tool, ...] = ()
+    served: frozenset[str] = frozenset()
     model: str | None = None
     bounds: Bounds = field(default_factory=Bounds)
 
@@ -65,13 +69,20 @@ class Team:
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         """Routed once in a session; from then on whoever has the conversation answers, and may hand it over."""
         name = await self._first(ctx)
-        messages: Sequence[HistoryItem] = (*ctx.history, ctx.message)
+        served = await ctx.offered() if any(one.served for one in self._team.values()) else ()
+        prompt: Prompt | None = None
+        messages: Sequence[HistoryItem] = ()
         for left in range(_MOST_HANDOVERS, -1, -1):
             specialist = self._team[name]
-            desk = Desk(self, specialist, ctx, only=turn.tools, may_hand_over=left > 0)
+            desk = Desk(self, specialist, ctx, Tools(tuple(served), turn.tools), may_hand_over=left > 0)
             system = _SPECIALIST.format(instructions=specialist.instructions, name=name, team=self.roster)
             loop = Loop(ctx, desk, system=system, bounds=specialist.bounds, model=specialist.model)
+            if prompt is None:
+                prompt = await prompted(ctx, system, tools=desk.specs())
+                messages = prompt.messages
             ran = await loop.run(messages)
+            if loop.first is not None and messages is prompt.messages:
+                noted(ctx, prompt, loop.first)
             if desk.handed_to is None:
                 break
             name, messages = desk.handed_to, ran.messages
@@ -100,18 +111,28 @@ class Team:
         return self._team.get(name) if isinstance(name, str) else None
 
 
+class Tools(NamedTuple):
+    """What a turn has for its specialists: the tools of the operator's servers, and the names that the turn allows."""
+
+    served: tuple[Tool, ...]
+    only: Sequence[str] | None
+
+    def of(self, specialist: Specialist, ctx: Context) -> Toolbox:
+        """Those of one of them."""
+        served = (tool for tool in self.served if tool.name in specialist.served)
+        return Toolbox((*specialist.tools, *served), ctx.info, only=self.only)
+
+
 class Desk:
     """What one specialist acts with. `handed_to`: whom it handed the conversation to."""
 
-    def __init__(
-        self, team: Team, specialist: Specialist, ctx: Context, *, only: Sequence[str] | None, may_hand_over: bool
-    ) -> None:
+    def __init__(self, team: Team, specialist: Specialist, ctx: Context, tools: Tools, *, may_hand_over: bool) -> None:
         self.handed_to: str | None = None
         self._team = team
         self._specialist = specialist
         self._ctx = ctx
-        self._only = only
-        self._toolbox = Toolbox(specialist.tools, ctx.info, only=only)
+        self._tools = tools
+        self._toolbox = tools.of(specialist, ctx)
         self._may_hand_over = may_hand_over
 
     @property
@@ -161,7 +182,7 @@ class Desk:
         return await line.answer_call(call, ToolOutput.said(f"{other.name} has the conversation now"))
 
     async def _done_by(self, branch: Context, other: Specialist, task: str) -> ToolOutput:
-        helper = Helper(Toolbox(other.tools, branch.info, only=self._only), branch)
+        helper = Helper(self._tools.of(other, branch), branch)
         ran = await Loop(branch, helper, system=other.instructions, bounds=other.bounds, model=other.model).run(
             [as_user(task)]
         )
@@ -195,7 +216,7 @@ def team(specialists: Sequence[Specialist], *, name: str, version: str, **more: 
     async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
         return built
 
-    tools = frozenset(tool.name for one in specialists for tool in one.tools)
+    tools = frozenset(name for one in specialists for name in (*one.served, *(tool.name for tool in one.tools)))
     return AgentSpec(name=name, version=version, build=build, tools=tools, max_steps=512, **more)  # type: ignore[arg-type]
 
 
@@ -208,7 +229,7 @@ TEAM = (
 
 def spec() -> AgentSpec:
     """How `team` is registered."""
-    return team(TEAM, name="team", version="1", description="A router and three specialists")
+    return team(TEAM, name="team", version="1", description="A router and three specialists", profile=True)
 
 
 def _spec(name: str, description: str, others: list[JsonValue], text: str) -> ToolSpec:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from schemas.history import ToolCall
 from tests.support.stage import Stage, Told, past
-from workers.agent import RegistrationError
+from workers.agent import RegistrationError, SessionInfo
 from workers.agents.team.agent import Specialist, Team, team
 from workers.models.port import ModelDone, ModelRequest
 from workers.result import Result
-from workers.tools.tool import tool
+from workers.tools.tool import Tool, tool
 
 
 @tool(read_only=True)
@@ -65,7 +66,7 @@ async def played(script: Script, kept: dict[str, Any] | None = None, **more: Any
 async def test_the_router_picks_who_answers_and_the_session_stays_with_them() -> None:
     stage, result = await played(lambda request, who: "Banker" if who == "router" else f"I am {who}")
 
-    assert (result.text, result.kept) == ("I am banker", {"team": "banker"})
+    assert (result.text, (result.kept or {})["team"]) == ("I am banker", "banker")
     assert "banker" not in "".join(frame.get("text", "") for frame in stage.frames[:1])
     stage, result = await played(lambda request, who: f"I am {who}", kept={"team": "poet"})
     assert (result.text, len(stage.model.requests)) == ("I am poet", 1)
@@ -81,13 +82,28 @@ async def test_each_has_its_own_tools() -> None:
     assert [spec.name for spec in stage.model.requests[0].tools] == ["hand_over", "delegate", "ledger"]
 
 
+async def test_a_server_s_tools_are_those_specialists_that_name_them() -> None:
+    class Served:
+        async def tools(self, session: SessionInfo) -> list[Tool]:
+            return [poem, ledger]
+
+    some = (Specialist("a", "a", "You a.", served=frozenset({"ledger"})), Specialist("b", "b", "You b."))
+    for name, there in (("a", ["ledger"]), ("b", [])):
+        stage = Stage(Team(some), Told(["Hi."]))
+        services = replace(stage.executor.services, tools=Served())
+        stage.executor.services = services
+        stage.job.kept = {"team": name}
+        await stage.play()
+        assert [spec.name for spec in stage.model.requests[0].tools] == ["hand_over", "delegate", *there]
+
+
 async def test_who_is_handed_the_conversation_sees_all_of_it() -> None:
     def script(request: ModelRequest, who: str) -> Any:
         return asks("hand_over", to="poet", why="verse") if who == "talker" else "A rhyme."
 
     stage, result = await played(script, kept={"team": "talker"}, history=past("before", "yes"))
 
-    assert (result.text, result.kept) == ("A rhyme.", {"team": "poet"})
+    assert (result.text, (result.kept or {})["team"]) == ("A rhyme.", "poet")
     assert [item.text for item in stage.model.requests[1].messages] == [
         "before",
         "yes",
@@ -107,7 +123,7 @@ async def test_who_is_delegated_to_sees_the_task_alone_and_works_in_a_run_of_its
 
     stage, result = await played(script, kept={"team": "talker"}, history=past("before", "yes"))
 
-    assert (result.text, result.kept) == ("So: Answer a1: 5", {"team": "talker"})
+    assert (result.text, (result.kept or {})["team"]) == ("So: Answer a1: 5", "talker")
     banker = [request for request in stage.model.requests if request.system == "You know money."]
     assert [item.text for item in banker[0].messages] == ["How much?"]
     assert [spec.name for spec in banker[0].tools] == ["ledger"]
