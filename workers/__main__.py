@@ -96,7 +96,7 @@ async def run() -> int:
     """Put a worker together and run it until SIGTERM, SIGINT or something that does not pass."""
     settings = WorkerSettings()
     _speak_up(settings)
-    registry = Registry.load(settings.agents, settings.agent, rollout=settings.agent_rollout)
+    registry, builder = Registry.load(settings.agents, settings.agent, rollout=settings.agent_rollout), Builder()
     prices = Prices.load(settings.prices)
     kafka, sessions = KafkaSettings(), SessionSettings()
     loop = asyncio.get_running_loop()
@@ -110,8 +110,7 @@ async def run() -> int:
     children = Children(settings.worker_processes, settings.worker_process_bytes)
     mcp = McpHost(load(settings.mcp), store.pins, children, clock_ms=now_ms)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    client_id = f"turnfleet-worker-{settings.worker_name}" if settings.worker_name else ""
-    consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL), client_id=client_id)
+    consumer = KafkaGroupConsumer(kafka, "workers", (TURNS, CONTROL), client_id=_client_id(settings))
 
     def failed(error: BaseException) -> None:
         worker.failed(error)
@@ -126,7 +125,7 @@ async def run() -> int:
             consumer=consumer,
             outbox=Outbox(publisher, call_later=loop.call_later),
             registry=registry,
-            builder=Builder(),
+            builder=builder,
             executor=Executor(services, call_later=loop.call_later, fatal=failed),
             turn_log=TurnLog(enabled=settings.log_level in {"debug", "info"}, call_later=loop.call_later),
             clock_ms=now_ms,
@@ -138,18 +137,18 @@ async def run() -> int:
         settings=settings,
         sessions=sessions,
     )
-    _count(worker.system.metrics, children, mcp)
+    _count(worker.system.metrics, children, mcp, builder)
     metrics = CollectorRegistry()
     metrics.register(worker.system.metrics)
     readiness = Readiness(worker, admin, topics)
     health = HealthServer(health_app(metrics, readiness.reasons), settings.worker_host, settings.worker_port)
     health.listen()  # before the group knows of us: a port that is taken should cost nobody a rebalance
     worker.memory.require_room()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
+    _heed(loop, worker)
     watchdog = Watchdog(
         Limits.of(settings, kafka), leave=consumer.leave, count=lambda: worker.system.metrics.count("stalls")
     )
+    await builder.warm_up(registry)
     await worker.start()
     _calm()
     watchdog.start()
@@ -170,6 +169,15 @@ async def run() -> int:
     status = 1 if worker.error is not None else 0
     _be_gone(_STRAYS_S, status=status)
     return status
+
+
+def _client_id(settings: WorkerSettings) -> str:
+    return f"turnfleet-worker-{settings.worker_name}" if settings.worker_name else ""
+
+
+def _heed(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
 
 
 def _speak_up(settings: WorkerSettings) -> None:
@@ -205,8 +213,14 @@ def _services(
     )
 
 
-def _count(metrics: WorkerMetrics, children: Children, mcp: McpHost) -> None:
+def _count(metrics: WorkerMetrics, children: Children, mcp: McpHost, builder: Builder) -> None:
     """What happens beside the turns' own parts is counted as well."""
+
+    def built(agent: str, us: int) -> None:
+        metrics.count("builds", agent)
+        metrics.count("build_seconds", agent, us / 1_000_000)
+
+    builder.built = built
     children.tell = lambda outcome: metrics.count("computes", outcome)
     mcp.tell = lambda what, server, outcome: metrics.count(what, (server, outcome))
     metrics.gauge("mcp_leases", lambda: mcp.open_leases)

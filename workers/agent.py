@@ -112,6 +112,7 @@ class Agent(Protocol):
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply | str | None: ...
 
 
+WarmUp = Callable[[], Coroutine[Any, Any, None]]
 Build = Callable[["AgentSpec", SessionInfo], Coroutine[Any, Any, Agent]]
 Run = Callable[[AgentTurn, "Context"], Coroutine[Any, Any, Reply | str | None]]
 Work = Callable[[AgentTurn, "Given"], Reply | str | None]
@@ -131,7 +132,8 @@ class AgentSpec:
     whether a session's later turns go on when one is given up as poison, or wait until its dead letter is dealt with.
     `options`, `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
     `instructions`, `own_tools`: what the agent finds as `ctx.instructions` and `ctx.tools`; `serves_tools`: it uses
-    those of the operator's servers as well, so that a turn may name tools that only the agent can tell.
+    those of the operator's servers as well, so that a turn may name tools that only the agent can tell. `warm_up`: run
+    once in each worker before its first turn, for what all sessions share and is dear to make.
     `model`: whom a model call asks that names none, None: the setting; `fallbacks`: whom it asks, in order, when that
     one is given up; `uses_model` False: its turns begin while no model takes calls. `profile`: its turns know the
     user's profile (`ctx.profile`). `work`: the function of an agent that runs in a process of its own. `turn_budget`,
@@ -158,6 +160,7 @@ class AgentSpec:
     instructions: str = ""
     own_tools: tuple[Tool, ...] = ()
     serves_tools: bool = False
+    warm_up: WarmUp | None = None
     turn_budget: Allowance | None = None
     session_budget: Allowance | None = None
 
@@ -173,6 +176,8 @@ class AgentSpec:
             raise RegistrationError(f"agent {self.name}: max_steps is {self.max_steps!r}, give 1 or more")
         self._check_fields()
         check_signature(self.build, ("spec", "session"), f"agent {self.name}: build")
+        if self.warm_up is not None:
+            check_signature(self.warm_up, (), f"agent {self.name}: warm_up")
 
     def _check_fields(self) -> None:
         named: object = self.fallbacks
@@ -237,6 +242,7 @@ class Limits(TypedDict, total=False):
     max_reply_bytes: int
     max_steps: int
     fallbacks: tuple[str, ...]
+    warm_up: WarmUp
     uses_model: bool
     profile: bool
 

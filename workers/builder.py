@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from schemas.codes import Code
 from schemas.errors import RetryableError, TerminalError
@@ -16,11 +16,11 @@ _log = logging.getLogger("fleet.worker")
 
 
 class Builder:
-    """`limit_s`: how long one build may take; `built(agent, us)`: told of each that succeeded."""
+    """`limit_s`: how long one build may take, and one warm-up; `built(agent, us)`: told of each that succeeded."""
 
     def __init__(self, limit_s: float = 30.0, *, built: Callable[[str, int], None] | None = None) -> None:
         self.limit_s = limit_s
-        self._built = built
+        self.built = built
         self._checked: set[type] = set()
 
     async def build(self, spec: AgentSpec, session: SessionInfo) -> Agent:
@@ -28,9 +28,22 @@ class Builder:
         began_ns = time.perf_counter_ns()
         agent = await self._call(spec, session)
         self._check(spec, agent)
-        if self._built is not None:
-            self._built(spec.name, (time.perf_counter_ns() - began_ns) // 1000)
+        if self.built is not None:
+            self.built(spec.name, (time.perf_counter_ns() - began_ns) // 1000)
         return agent
+
+    async def warm_up(self, specs: Iterable[AgentSpec]) -> None:
+        """Have agents that are dear to build make ready what all their sessions share, before the first turn comes. One
+        that cannot is logged: its builds will say more."""
+        await asyncio.gather(*(self._warm(spec) for spec in specs if spec.warm_up is not None))
+
+    async def _warm(self, spec: AgentSpec) -> None:
+        assert spec.warm_up is not None
+        try:
+            async with asyncio.timeout(self.limit_s):
+                await spec.warm_up()
+        except Exception:  # noqa: BLE001 (an author's; it is logged, and builds go on)
+            _log.exception("agent %s could not be warmed up", spec.name)
 
     async def _call(self, spec: AgentSpec, session: SessionInfo) -> Agent:
         try:

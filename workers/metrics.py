@@ -52,6 +52,8 @@ COUNTERS: dict[str, str] = {
     "pool_hits": "Records whose session was warm",
     "pool_misses": "Records whose session was not warm",
     "pool_evictions": "Warm sessions dropped, by reason",
+    "builds": "Agents built for a session, by agent",
+    "build_seconds": "Time that building them took, by agent (seconds)",
 }
 LABELS: dict[str, str | tuple[str, ...]] = {
     "turns": "outcome",
@@ -67,6 +69,8 @@ LABELS: dict[str, str | tuple[str, ...]] = {
     "unpriced": "model",
     "budget_refusals": "scope",
     "pool_evictions": "reason",
+    "builds": "agent",
+    "build_seconds": "agent",
 }
 GAUGES: dict[str, str] = {
     "in_flight": "Turns that run",

@@ -10,7 +10,7 @@ import pytest
 from schemas.codes import Code
 from schemas.errors import TerminalError
 from tests.support.stage import INFO
-from workers.agent import AgentSpec, AgentTurn, SessionInfo
+from workers.agent import Agent, AgentSpec, AgentTurn, RegistrationError, SessionInfo
 from workers.builder import Builder, describe
 from workers.context import Context
 
@@ -81,3 +81,32 @@ def test_an_exception_is_described_by_its_type_and_first_line() -> None:
     assert describe(ValueError("a\nb")) == "ValueError: a"
     assert describe(ValueError("x" * 10_000)) == "ValueError: " + "x" * 300
     assert describe(KeyError()) == "KeyError"
+
+
+async def test_what_is_dear_to_make_is_made_before_the_first_turn_and_a_failure_is_none_of_the_others() -> None:
+    made: list[str] = []
+
+    def warming(name: str, *, hangs: bool = False, fails: bool = False) -> AgentSpec:
+        async def warm_up() -> None:
+            made.append(name)
+            if hangs:
+                await asyncio.Event().wait()
+            if fails:
+                raise ValueError("no weights")
+
+        async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
+            raise AssertionError
+
+        return AgentSpec(name, "1", build, warm_up=warm_up)
+
+    await Builder(0.01).warm_up([warming("a", hangs=True), warming("b", fails=True), warming("c")])
+
+    assert sorted(made) == ["a", "b", "c"]
+
+
+def test_a_warm_up_that_cannot_be_called_is_refused_at_registration() -> None:
+    async def build(spec: AgentSpec, session: SessionInfo) -> Agent:
+        raise AssertionError
+
+    with pytest.raises(RegistrationError, match="agent a: warm_up is not asynchronous"):
+        AgentSpec("a", "1", build, warm_up=lambda: None)  # type: ignore[arg-type, return-value]
