@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-import orjson
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
-from pydantic import TypeAdapter
 
 from fleet.testing import Lab
 from schemas.history import HistoryItem, said
 from tests.corpus.cases import CASES
 from tests.corpus.desk import Case, World, agent
 from tests.support.strict import faults
-from workers.models.openai_messages import body_of
-from workers.models.port import ModelRequest
-
-OPENAI: TypeAdapter[Any] = TypeAdapter(list[ChatCompletionMessageParam])
+from tests.support.vendors import check_anthropic, check_openai
 
 
 def test_there_are_thirty_tasks_or_more_and_each_is_one() -> None:
@@ -41,7 +36,8 @@ def test_a_task_is_solved_and_ends_the_same_wherever_its_worker_dies(case: Case)
     assert len(points) >= 2 * len(case.main)
     for history in histories:
         assert faults(history) == []
-        assert_openai_takes(history)
+        check_openai(history)
+        asyncio.run(check_anthropic(history))
 
 
 def check_effects(world: World, case: Case, runs: int) -> None:
@@ -50,11 +46,6 @@ def check_effects(world: World, case: Case, runs: int) -> None:
     assert all(world.sent.count(text) <= runs for text in case.sends)
     assert sorted(world.paid.values()) == sorted([*case.pays] * runs)
     assert len(set(world.wired)) == case.wires * runs
-
-
-def assert_openai_takes(history: Any) -> None:
-    request = ModelRequest(session="s", turn="t", messages=tuple(history), system="x")
-    OPENAI.validate_python(orjson.loads(body_of(request, "m", with_usage=True))["messages"])
 
 
 def test_the_reader_is_strict() -> None:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
-from anthropic.types import MessageParam
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletionMessageParam
-from pydantic import TypeAdapter
-from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from schemas.history import HistoryItem, ToolCall
 from schemas.parts import DataPart, FilePart, Part, TextPart
-from workers.models.library_messages import messages_of
-from workers.models.openai_messages import body_of
+from tests.support.vendors import check_anthropic, check_openai
 from workers.models.orderly import orderly
-from workers.models.port import ModelRequest
 
 IDS = st.sampled_from(["a", "b", "call-0", "", "x" * 60, "näher", "a.b"])
 TEXTS = st.sampled_from(["", " ", "hi", "well"])
@@ -59,18 +48,6 @@ ITEMS = st.lists(
     ),
     max_size=9,
 )
-OPENAI = TypeAdapter(list[ChatCompletionMessageParam])
-ANTHROPIC = TypeAdapter(list[MessageParam])
-CLAUDE = AnthropicModel("claude-sonnet-4-5", provider=AnthropicProvider(api_key="k"))
-
-
-def check_whole(value: Any) -> None:
-    """An Iterable of a type is validated while it is read."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        for each in value:
-            check_whole(each)
 
 
 def check_pairs(items: list[HistoryItem]) -> None:
@@ -109,23 +86,10 @@ def test_what_comes_later_changes_nothing_of_what_came_before(items: list[Histor
 
 @given(ITEMS)
 def test_openais_own_types_take_it(items: list[HistoryItem]) -> None:
-    body = json.loads(body_of(ModelRequest("s", "t", items, system="be kind"), "m", with_usage=True))
-    check_whole(OPENAI.validate_python(body["messages"]))
-    assert body["messages"][0]["role"] == "system"
-
-
-async def anthropics(items: list[HistoryItem]) -> list[Any]:
-    messages = messages_of(ModelRequest("s", "t", items, system="be kind"), addresses=True)
-    _, found = await CLAUDE._map_message(messages, ModelRequestParameters(), {})
-    return list(found)
+    check_openai(items)
 
 
 @settings(deadline=None)
 @given(ITEMS)
 async def test_anthropics_own_types_take_it(items: list[HistoryItem]) -> None:
-    found = await anthropics(items)
-    check_whole(ANTHROPIC.validate_python(found))
-    roles = [message["role"] for message in found]
-    assert all(one != other for one, other in pairwise(roles))
-    assert roles[:1] in ([], ["user"])
-    assert all(message["content"] for message in found)
+    await check_anthropic(items)
