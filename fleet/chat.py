@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TextIO
 
 from fleet import addresses
-from fleet.answer import ending, printable
+from fleet.answer import Decided, Line, Piece, ending, printable
+from fleet.asking import Asked, Read
 from fleet.conversation import Conversation
+from fleet.desk import Desk
 from fleet.exits import CommandError, Exit
 from schemas.ids import legal, mint
 
@@ -33,6 +35,12 @@ async def _at_terminal(conversation: Conversation) -> Exit:
     await conversation.open()
     _note(f"session {conversation.session} · Ctrl-C cancels the running turn · Ctrl-D leaves")
     prompt: PromptSession[str] = PromptSession("you> ", history=InMemoryHistory())
+    decisions: PromptSession[str] = PromptSession()  # what is typed here is no message, and not among those
+
+    async def read(question: str, begun: str) -> str:
+        # Ctrl-C is a key here; its handler for the signal would take the place of the turn's own.
+        return await decisions.prompt_async(question, default=begun, handle_sigint=False)
+
     try:
         while True:
             try:
@@ -42,7 +50,7 @@ async def _at_terminal(conversation: Conversation) -> Exit:
             except EOFError:
                 break
             if text:
-                await _turn(conversation, text)
+                await _turn(conversation, text, read)
     finally:
         await conversation.close()
     _note(f"it goes on with: fleet chat --session {conversation.session}")
@@ -60,9 +68,10 @@ async def _from_pipe(conversation: Conversation, lines: TextIO) -> Exit:
     return worst
 
 
-async def _turn(conversation: Conversation, text: str) -> bool:
-    """One turn; whether it completed. Ctrl-C cancels it, a second one stops watching it."""
-    show = asyncio.create_task(_show(conversation, text), name="answer")
+async def _turn(conversation: Conversation, text: str, read: Read | None = None) -> bool:
+    """One turn; whether it completed. Ctrl-C cancels it, a second one stops watching it; where a decision is asked
+    for it denies."""
+    show = asyncio.create_task(_show(conversation, text, read), name="answer")
     loop = asyncio.get_running_loop()
     cancels: set[asyncio.Task[None]] = set()
 
@@ -90,14 +99,48 @@ async def _turn(conversation: Conversation, text: str) -> bool:
     return bool(end["type"] == "completed")
 
 
-async def _show(conversation: Conversation, text: str) -> None:
-    shown = False
-    async for piece in conversation.ask(text):
-        if piece.anew and shown:
-            print("\n[the answer starts again]", flush=True)
-        print(printable(piece.text), end="", flush=True)
-        shown = True
+async def _show(conversation: Conversation, text: str, read: Read | None) -> None:
+    screen = _Screen()
+    desk = Desk(conversation, read, screen.beside)
+    try:
+        async for sight in conversation.ask(text):
+            match sight:
+                case Piece():
+                    screen.answer(sight)
+                case Line():
+                    screen.beside(sight.text)
+                case Asked():
+                    await desk.put(sight)
+                case Decided():
+                    await desk.clear()
+                    screen.beside(sight.text)
+    finally:
+        await desk.clear()
     print(flush=True)
+
+
+class _Screen:
+    """The answer goes to the output, everything beside it to the error output: a pipe gets answers alone."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        self._within_line = False
+
+    def answer(self, piece: Piece) -> None:
+        if piece.anew and self._shown:
+            print("\n[the answer starts again]", flush=True)
+        text = printable(piece.text)
+        print(text, end="", flush=True)
+        self._shown = True
+        self._within_line = not text.endswith("\n") if text else self._within_line
+
+    def beside(self, text: str) -> None:
+        terminal = sys.stderr.isatty()
+        if self._within_line and terminal:
+            print(flush=True)
+            self._within_line = False
+        text = printable(text)
+        print(f"\x1b[2m{text}\x1b[0m" if terminal else text, file=sys.stderr, flush=True)
 
 
 def _note(sentence: str) -> None:

@@ -12,7 +12,8 @@ from urllib.parse import quote
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from fleet.answer import Answer, Piece
+from fleet.answer import Answer, Sight
+from fleet.asking import Asked, Decision
 from fleet.exits import CommandError, Exit
 from schemas.ids import mint
 
@@ -44,10 +45,12 @@ class Conversation:
         self._note = note
         self._socket: ClientConnection | None = None
         self._answer: Answer | None = None
+        self._decision: dict[str, Any] | None = None
 
-    async def ask(self, text: str) -> AsyncIterator[Piece]:
-        """Say `text`; pieces of the answer as they come. Afterwards `end` tells how the turn ended."""
+    async def ask(self, text: str) -> AsyncIterator[Sight]:
+        """Say `text`; what is to be seen as it comes. Afterwards `end` tells how the turn ended."""
         answer = self._answer = Answer(mint())
+        self._decision = None
         turn = {"type": "turn", "session": self.session, "turn": answer.turn, "text": text, "ref": answer.turn}
         if self._agent:
             turn["agent"] = self._agent
@@ -58,6 +61,10 @@ class Conversation:
             if frame is None:
                 await self._reconnect()
                 await self._send(self._attach(answer) if answer.accepted else turn)
+                await self._send_decision()
+            elif (decision := self._decision_of(frame)) is not None:
+                for sight in await self._told(answer, decision, frame):
+                    yield sight
             elif frame["type"] == "error" and frame.get("ref", frame.get("turn")) == answer.turn:
                 retries += 1
                 if frame.get("retry") != "same_turn" or retries > RETRIES:
@@ -66,8 +73,8 @@ class Conversation:
                     await asyncio.sleep((frame.get("retry_after_ms") or 500) / 1000)
                     await self._send(turn)
             else:
-                for piece in _pieces(answer, frame):
-                    yield piece
+                for sight in _sights(answer, frame):
+                    yield sight
 
     @property
     def end(self) -> dict[str, Any] | None:
@@ -78,6 +85,39 @@ class Conversation:
         """Ask for the running turn to be cancelled; its end comes out of `ask`."""
         if self._answer is not None and self._answer.end is None:
             await self._send({"type": "cancel", "session": self.session, "turn": self._answer.turn, "op": mint()})
+
+    async def decide(self, asked: Asked, decision: Decision) -> None:
+        """Send what was decided; sent again until the gateway says what became of it."""
+        if self._answer is not None and self._answer.end is None:
+            op = mint()
+            place = {"session": self.session, "turn": self._answer.turn, "call": asked.call}
+            self._decision = {"type": "approve", **place, **decision, "op": op, "ref": op}
+            if self._socket is not None:  # else `ask` is about to connect, and sends it then
+                await self._send_decision()
+
+    async def _send_decision(self) -> None:
+        if self._decision is not None:
+            await self._send(self._decision)
+
+    def _decision_of(self, frame: dict[str, Any]) -> dict[str, Any] | None:
+        """The decision that this frame is about."""
+        decision = self._decision
+        return decision if decision is not None and decision["op"] in {frame.get("op"), frame.get("ref")} else None
+
+    async def _told(self, answer: Answer, decision: dict[str, Any], frame: dict[str, Any]) -> list[Sight]:
+        """What became of a decision; asked again where it was not taken and still can be."""
+        if frame["type"] == "error" and frame.get("retry") == "same_turn":
+            await asyncio.sleep((frame.get("retry_after_ms") or 500) / 1000)
+            await self._send(decision)
+            return []
+        self._decision = None
+        asked = answer.asked
+        if frame.get("state") in {"applied", "held"} or asked is None or asked.call != decision["call"]:
+            return []
+        if frame["type"] == "error" or frame.get("state") == "refused":
+            self._note(f"the decision was not taken: {frame.get('message') or 'refused'}")
+            return [asked]
+        return []  # too late: what was decided comes as a frame
 
     async def open(self) -> None:
         """Connect. Raises CommandError(UNREACHABLE)."""
@@ -130,7 +170,7 @@ class Conversation:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 
-def _pieces(answer: Answer, frame: dict[str, Any]) -> list[Piece]:
+def _sights(answer: Answer, frame: dict[str, Any]) -> list[Sight]:
     if frame["type"] == "recovered":
         return answer.recovered(frame)
     if frame["type"] == "refused" and frame.get("turn") == answer.turn:

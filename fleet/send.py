@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from broker.port import Position
 from fleet import addresses
-from fleet.answer import Answer, ending, printable
+from fleet.answer import Answer, Piece, ending, printable
 from fleet.exits import CommandError, Exit
 from fleet.wire import Wire, connected, within
 from schemas.codec import check_turn, encode_turn, first_error, turn_headers
@@ -77,9 +77,9 @@ async def _watch(wire: Wire, answer: Answer, *, live: bool) -> dict[str, Any]:
     async for frame in wire.frames():
         if frame["type"] == "refused" and frame.get("turn") == answer.turn:
             return frame
-        for piece in answer.take(frame):
-            if live:
-                print(("\n" if piece.anew else "") + printable(piece.text), end="", flush=True)
+        for sight in answer.take(frame):
+            if live and isinstance(sight, Piece):
+                print(("\n" if sight.anew else "") + printable(sight.text), end="", flush=True)
         if answer.end is not None:
             if live and answer.shown:
                 print()

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from fleet.answer import Piece
+from fleet.asking import DENY, Asked
 from fleet.conversation import Conversation
 from fleet.exits import CommandError, Exit
 from tests.support.ports import free_port
@@ -31,7 +33,7 @@ class Stage:
         self.heard.append(frame)
         return frame
 
-    async def tell(self, kind: str, turn: str, seq: int, **more: Any) -> None:
+    async def tell(self, kind: str, turn: str, seq: int, /, **more: Any) -> None:
         frame = {"type": kind, "session": "s", "turn": turn, "attempt": 1 if seq else 0, "seq": seq, "at_ms": 1}
         await self.connection.send(json.dumps({**frame, **more}))
 
@@ -57,8 +59,9 @@ async def answer(address: str, text: str = "hi") -> tuple[str, Frame]:
     shown = ""
     try:
         async with asyncio.timeout(10):
-            async for piece in conversation.ask(text):
-                shown = piece.text if piece.anew else shown + piece.text
+            async for sight in conversation.ask(text):
+                if isinstance(sight, Piece):
+                    shown = sight.text if sight.anew else shown + sight.text
     finally:
         await conversation.close()
     return shown, conversation.end or {}
@@ -161,3 +164,58 @@ async def test_where_no_gateway_answers_one_sentence_says_what_to_do() -> None:
     with pytest.raises(CommandError, match="fleet up") as caught:
         await answer(f"http://127.0.0.1:{free_port()}")
     assert caught.value.code == Exit.UNREACHABLE
+
+
+async def asked_then(address: str) -> tuple[str, list[str]]:
+    """A turn whose decision is denied as soon as it is asked for: its end, and the calls that were asked for."""
+    notes: list[str] = []
+    calls: list[str] = []
+    conversation = Conversation(address, session="s", user="u", patience_s=2.0, note=notes.append)
+    try:
+        async with asyncio.timeout(10):
+            async for sight in conversation.ask("hi"):
+                if isinstance(sight, Asked):
+                    calls.append(sight.call)
+                    await conversation.decide(sight, DENY)
+    finally:
+        await conversation.close()
+    return str((conversation.end or {})["type"]), calls
+
+
+ASKED = {"call": "c", "kind": "tool_call", "name": "pay", "arguments": {}, "expires_ms": 1}
+
+
+async def test_a_decision_is_sent_again_after_a_lost_connection_under_the_same_op() -> None:
+    async def first(stage: Stage) -> None:
+        turn = (await stage.hear())["turn"]
+        await stage.tell("approval_requested", turn, 1, **ASKED)
+        await stage.hear()
+        await stage.connection.close(1012)
+
+    async def second(stage: Stage) -> None:
+        attached = await stage.hear()
+        assert attached["after"]["seq"] == 1
+        again = await stage.hear()
+        assert (again["type"], again["call"], again["decision"]) == ("approve", "c", "deny")
+        await stage.tell("approval_decided", attached["turn"], 2, call="c", decision="deny", by="u")
+        await stage.tell("completed", attached["turn"], 3, text="")
+
+    async with gateway(first, second) as (address, heard):
+        assert await asked_then(address) == ("completed", ["c"])
+    approvals = [frame["op"] for frame in heard if frame["type"] == "approve"]
+    assert len(approvals) == 2
+    assert len(set(approvals)) == 1
+
+
+async def test_a_decision_that_was_not_taken_is_asked_for_again() -> None:
+    async def scene(stage: Stage) -> None:
+        turn = (await stage.hear())["turn"]
+        await stage.tell("approval_requested", turn, 1, **ASKED)
+        op = (await stage.hear())["op"]
+        error = {"type": "error", "code": "bad_request", "message": "no", "retry": "no", "ref": op}
+        await stage.connection.send(json.dumps(error))
+        await stage.hear()
+        await stage.tell("completed", turn, 2, text="")
+
+    async with gateway(scene) as (address, _):
+        assert await asked_then(address) == ("completed", ["c", "c"])

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from fleet.answer import Answer, Piece, ending, printable
+from fleet.answer import Answer, Decided, Line, Piece, ending, printable
+from fleet.asking import Asked
 
 
-def frame(kind: str, attempt: int, seq: int, **more: Any) -> dict[str, Any]:
+def frame(kind: str, attempt: int, seq: int, /, **more: Any) -> dict[str, Any]:
     return {"type": kind, "session": "s", "turn": "t", "attempt": attempt, "seq": seq, "at_ms": 1, **more}
 
 
 def shown(answer: Answer, *frames: dict[str, Any]) -> str:
     """The screen after these frames; `|` where everything before became void."""
-    pieces = [piece for one in frames for piece in answer.take(one)]
+    pieces = [piece for one in frames for piece in answer.take(one) if isinstance(piece, Piece)]
     return "".join(("|" if piece.anew else "") + piece.text for piece in pieces)
 
 
@@ -70,7 +71,7 @@ def test_after_a_lost_connection_the_verdict_says_whether_the_text_counts(verdic
     answer.take(frame("delta", 1, 1, text="hel"))
     turns = [{"turn": "t", "state": "running", "attempt": 1, "seq": 7, "step": -1, "text": "hello"}]
     pieces = answer.recovered({"type": "recovered", "verdict": verdict, "turns": turns})
-    assert "".join(piece.text for piece in pieces) == screen
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == screen
     late = answer.take(frame("delta", 1, 2, text="lo"))
     assert bool(late) == (verdict == "full"), "after `partial` the text up to seq 7 was already given"
 
@@ -96,3 +97,61 @@ def test_what_a_model_says_cannot_drive_the_terminal() -> None:
 
 def test_a_piece_says_whether_everything_before_is_void() -> None:
     assert Piece("x") != Piece("x", anew=True)
+
+
+def lines(answer: Answer, *frames: dict[str, Any]) -> list[str]:
+    """What is shown beside the answer."""
+    return [sight.text for one in frames for sight in answer.take(one) if isinstance(sight, Line | Decided)]
+
+
+def test_a_call_and_its_result_are_one_line_each_and_a_sub_agents_are_indented() -> None:
+    said = [{"type": "text", "text": "three\ntrains"}]
+    text = lines(
+        Answer("t"),
+        frame("tool_call", 1, 1, call="c", name="look", arguments={"to": "Ulm"}),
+        frame("tool_call", 1, 2, call="d", name="ask", arguments_text="{", run="r", parent_call="c"),
+        frame("tool_result", 1, 3, call="c", name="look", content=said),
+        frame("tool_result", 1, 4, call="d", name="ask", content=[], is_error=True),
+    )
+    assert text == ['  → look {"to": "Ulm"}', '    → ask "{"', "  ← look done: three trains", "  ← ask error: "]
+
+
+def test_the_plan_is_shown_when_it_changes() -> None:
+    plan = [{"text": "a", "status": "done"}, {"text": "b", "status": "in_progress"}, {"text": "c", "status": "?"}]
+    first, again = frame("state", 1, 1, name="plan", value=plan), frame("state", 1, 2, name="plan", value=plan)
+    assert lines(Answer("t"), first, again) == ["  [x] a\n  [~] b\n  [ ] c"]
+
+
+def test_a_notice_is_shown_and_other_states_are_not() -> None:
+    notice, other = frame("state", 1, 1, name="notice", value="no tools"), frame("state", 1, 2, name="x", value=1)
+    assert lines(Answer("t"), notice, other) == ["  no tools"]
+
+
+def test_an_approval_is_asked_once_and_closed_by_whoever_decides() -> None:
+    answer = Answer("t")
+    asked = {"call": "c", "kind": "tool_call", "name": "pay", "expires_ms": 1}
+    assert [type(sight) for sight in answer.take(frame("approval_requested", 1, 1, **asked))] == [Asked]
+    assert answer.take(frame("approval_requested", 1, 2, **asked)) == [], "sent again after an attach"
+    decided = answer.take(frame("approval_decided", 1, 3, call="c", decision="deny", by="deadline"))
+    assert decided == [Decided("c", "denied by deadline")]
+    assert answer.asked is None
+
+
+def test_an_approval_ends_with_its_turn() -> None:
+    answer = Answer("t")
+    answer.take(frame("approval_requested", 1, 1, call="c", kind="question", expires_ms=1))
+    assert lines(answer, frame("cancelled", 1, 2, by="user", text="")) == ["no longer open"]
+
+
+def test_an_approval_that_was_decided_while_the_connection_was_lost_is_closed() -> None:
+    answer = Answer("t")
+    answer.take(frame("approval_requested", 1, 1, call="c", kind="question", expires_ms=1))
+    turns = [{"turn": "t", "state": "suspended", "attempt": 1, "seq": 1, "text": ""}]
+    assert answer.recovered({"verdict": "partial", "turns": turns}) == []
+    turns = [{"turn": "t", "state": "running", "attempt": 2, "seq": 1, "text": ""}]
+    assert answer.recovered({"verdict": "reset", "turns": turns}) == [Decided("c", "no longer open")]
+
+
+def test_what_a_tool_says_beside_the_answer_cannot_hide_anything() -> None:
+    text = lines(Answer("t"), frame("tool_call", 1, 1, call="c", name="a\x1b[2J", arguments={"x": "\u202eevil"}))
+    assert text == ['  → a[2J {"x": "\\u202eevil"}']
