@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import re
-import select
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
 from tests.e2e.fleet_process import FleetUp, bare_environment
+from tests.support.terminal import Terminal, chat_at_terminal
 
 
 @pytest.fixture
@@ -87,52 +83,8 @@ def test_an_unknown_setting_is_warned_about(stack: FleetUp) -> None:
     assert "FLEET_GATEWAI_PORT is not a setting; did you mean FLEET_GATEWAY_PORT?" in answer.stderr
 
 
-class Terminal:
-    """`fleet chat` at a pseudo-terminal."""
-
-    def __init__(self, process: subprocess.Popen[bytes], handle: int) -> None:
-        self.process = process
-        self._handle = handle
-        self.screen = ""
-
-    def type(self, keys: str) -> None:
-        os.write(self._handle, keys.encode())
-
-    def until(self, pattern: str, timeout_s: float = 20.0) -> str:
-        """Read on until the screen matches; what was on it up to there. What follows is for the next call."""
-        deadline_s = time.monotonic() + timeout_s
-        while (found := re.search(pattern, self.screen)) is None:
-            left_s = deadline_s - time.monotonic()
-            assert left_s > 0, f"{pattern!r} never came: {self.screen!r}"
-            if select.select([self._handle], [], [], left_s)[0]:
-                try:
-                    self.screen += os.read(self._handle, 65_536).decode(errors="replace")
-                except OSError:
-                    break
-        end = found.end() if found is not None else len(self.screen)
-        seen, self.screen = self.screen[:end], self.screen[end:]
-        return seen
-
-
-@contextmanager
-def terminal(stack: FleetUp, *arguments: str) -> Iterator[Terminal]:
-    main, side = pty.openpty()
-    environ = {**bare_environment(data=str(stack.data)), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fleet", "chat", *arguments],
-        stdin=side,
-        stdout=side,
-        stderr=side,
-        env=environ,
-        start_new_session=True,
-    )
-    os.close(side)
-    try:
-        yield Terminal(process, main)
-    finally:
-        process.kill()
-        process.wait(timeout=10)
-        os.close(main)
+def terminal(stack: FleetUp, *arguments: str) -> AbstractContextManager[Terminal]:
+    return chat_at_terminal(bare_environment(data=str(stack.data)), *arguments)
 
 
 def test_chat_at_a_terminal_answers_and_leaves_at_ctrl_d(stack: FleetUp, session: str) -> None:
