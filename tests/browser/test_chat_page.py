@@ -131,3 +131,62 @@ async def test_an_open_approval_outlives_the_connection_and_the_page(pages: Page
         await page.see("article.assistant:not(.running) > p", "paid null")
         await page.see(".decided", "denied by anonymous")
     assert [decision.allowed for decision in decided] == [False]
+
+
+async def test_a_sub_agents_frames_stand_under_its_call_and_are_no_answer(pages: Pages) -> None:
+    go = asyncio.Event()
+
+    @agent(name="delegates", version="1")
+    async def delegates(turn: AgentTurn, ctx: Context) -> str:
+        async def helper(task: str) -> str:
+            line = ctx.branch("helper", call="c1")
+            line.emit("inner words")
+            line.state("progress:c2", {"tool": "search", "done": 1, "total": 2, "message": "half way"})
+            await go.wait()
+            return str(await line.tool("search", lambda: "found", {}, call="c2"))
+
+        return f"outer {await ctx.tool('helper', helper, {'task': 'x'}, call='c1')}"
+
+    async with pages(delegates) as page:
+        await page.open("delegates")
+        await page.say("hi")
+        await page.see(".call .work .call .how", "running · 1 of 2 · half way")
+        assert await page.script("return document.querySelector('.call > code').textContent") == "helper"
+        assert await page.script("return document.querySelector('article.assistant > p').textContent") == ""
+        assert await page.script("return document.querySelector('.call .thought pre').textContent") == "inner words"
+        go.set()
+        await page.see(".call .work .call.done", "search done")
+        await page.see("article.assistant:not(.running) > p", "outer found")
+        await page.see(".work > .call.done > .how", "done")
+
+
+async def test_a_question_with_a_schema_is_answered_in_json(pages: Pages) -> None:
+    @agent(name="wonders", version="1")
+    async def wonders(turn: AgentTurn, ctx: Context) -> str:
+        schema: Any = {"type": "object", "properties": {"colour": {"type": "string"}, "n": {"default": 2}}}
+        decision = await ctx.approval("which?", schema=schema, expires_s=60)
+        return json.dumps(decision.answer)
+
+    async with pages(wonders) as page:
+        await page.open("wonders")
+        await page.say("hi")
+        await page.see(".asked", "A question")
+        begun = json.loads(await page.script("return document.querySelector('.asked textarea').value"))
+        assert begun == {"colour": None, "n": 2}
+        await page.type(".asked textarea", '{"colour": "red"}')
+        await page.click(".asked .allow")
+        await page.see("article.assistant:not(.running) > p", '{"colour": "red"}')
+
+
+async def test_what_is_decided_elsewhere_closes_it(pages: Pages) -> None:
+    decided: list[Any] = []
+    async with pages(pays(decided)) as page:
+        await page.open("watched")
+        await page.say("pay")
+        await page.see(".asked", "may I?")
+        asked = page.fleet.frames("watched", "approval_requested")[-1]
+        place = {"op": "o1", "turn": asked["turn"], "call": asked["call"], "user": "anonymous"}
+        page.fleet.control("watched", kind="approve", decision="deny", **place)
+        await page.see(".decided", "denied by anonymous")
+        await page.gone(".asked")
+        await page.see("article.assistant:not(.running) > p", "paid null")

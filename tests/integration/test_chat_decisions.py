@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,6 +27,9 @@ async def pays(turn: AgentTurn, ctx: Context) -> str:
         picked = await ctx.approval("which one?", schema={"type": "string"}, expires_s=60)
         return f"picked {picked.answer}"
     decision = await ctx.approval("may I?", name="pay", arguments={"eur": 5}, expires_s=60)
+    if turn.text == "slow":
+        ctx.emit("going on")
+        await asyncio.Event().wait()
     return f"paid {json.dumps(decision.arguments)} allowed={decision.allowed} by={decision.by}"
 
 
@@ -95,6 +99,21 @@ async def test_ctrl_c_denies_and_cancels_nothing(chat: Chat) -> None:
         screen.until("nothing denies:")
         screen.type("the red one\r")
         screen.until("picked the red one")
+
+    with chat_at_terminal(chat.environ) as screen:
+        await asyncio.to_thread(person, screen)
+
+
+async def test_ctrl_c_still_cancels_the_turn_after_a_decision(chat: Chat) -> None:
+    def person(screen: Terminal) -> None:
+        screen.until("you>")
+        screen.type("slow\r")
+        screen.until("e edits:")
+        screen.type("y\r")
+        screen.until("going on")
+        os.kill(screen.process.pid, signal.SIGINT)
+        screen.until("cancelled by user")
+        screen.until("you>")
 
     with chat_at_terminal(chat.environ) as screen:
         await asyncio.to_thread(person, screen)
