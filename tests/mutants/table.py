@@ -14,6 +14,15 @@ from unittest.mock import patch
 from journal.commit import GroupCommit
 from journal.port import StoreUnavailable, Verdict
 from tests.support.planted import frames_passed_on_twice, no_answer_taken_for_accepted
+from tests.support.planted_agents import (
+    a_passed_branch_is_missed,
+    branches_not_replayed,
+    everybody_may,
+    helpers_files_are_lost,
+    nobody_is_asked,
+    nothing_is_kept,
+)
+from tests.support.planted_agents import tools_called_without_an_intent as without_an_intent
 from workers.executor import RunningTurn
 from workers.models.budget import RetryBudget
 from workers.progress import Progress
@@ -113,6 +122,8 @@ ALL = (
     Mutant("P2", "collision ignored, seen from topics and store", f"{_HISTORY}[collision_ignored]"),
     Mutant("P2", "keys freed at deletion (B1)", f"{_SCOPES}[B1]"),
     Mutant("P2", "terminal frame made anew", "tests/simulation/test_simulation.py", terminal_made_anew),
+    Mutant("P2", "what a session keeps is forgotten", "tests/unit/journal/test_state.py", nothing_is_kept),
+    Mutant("P2", "a helper's files are lost", "tests/unit/workers/agents/one/test_one.py", helpers_files_are_lost),
     Mutant("P3", "frames published again side by side", f"{_SEEDS}[repeats_side_by_side]"),
     Mutant("P3", "a take-over waits for no frames (M5)", f"{_SCOPES}[M5]"),
     Mutant("P3", "a resumed turn's frame is not published again first (M8)", f"{_SCOPES}[M8]"),
@@ -124,6 +135,9 @@ ALL = (
     Mutant("P5", "other content taken for a copy", f"{_SEEDS}[conflict_taken_for_a_copy]"),
     Mutant("P5", "a known turn taken for a collision (J9)", f"{_SCOPES}[J9]"),
     Mutant("P6", "intents ignored", f"{_SEEDS}[intents_ignored]"),
+    Mutant("P6", "a tool is called without an intent", "tests/unit/workers/tools/test_calling.py", without_an_intent),
+    Mutant("P6", "branches are not replayed", "tests/unit/workers/test_branch.py", branches_not_replayed),
+    Mutant("P6", "a delegated call's branch is missed", "tests/unit/workers/test_branch.py", a_passed_branch_is_missed),
     Mutant("P7", "frames passed on twice", "tests/unit/gateway/test_reader.py", frames_passed_on_twice),
     Mutant("P7", "frames before `recovered`", f"{_FRONT}[followed_at_once]"),
     Mutant("P8", "a settled cancel forgotten (M1)", f"{_SCOPES}[M1]"),
@@ -144,4 +158,6 @@ ALL = (
     Mutant("P16", "a known op id is answered to anybody", f"{_SEEDS}[known_op_of_anybody]"),
     Mutant("P16", "a stranger's turn begins (M6)", f"{_SCOPES}[M6]"),
     Mutant("P16", "a stranger's cancel ends a turn (M7)", f"{_SCOPES}[M7]"),
+    Mutant("P18", "everybody may use a tool", "tests/corpus/test_obedience.py", everybody_may),
+    Mutant("P18", "nobody is asked", "tests/corpus/test_obedience.py", nobody_is_asked),
 )
