@@ -106,6 +106,9 @@ class Load:
         if ask.cancel_after_s is not None:
             await asyncio.sleep(ask.cancel_after_s)
             await self._command(ask, "cancel", turn=ask.turn)
+        if ask.approve_after_s is not None:
+            await asyncio.sleep(ask.approve_after_s)
+            await self._command(ask, "approve", turn=ask.turn, call=ask.call, decision="allow")
         if ask.delete_after_s is not None:
             await asyncio.sleep(ask.delete_after_s)
             await self._command(ask, "delete")

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+from fleet.chaos.agents import ASKS
 from fleet.chaos.traffic import Ask
 from loadtest.figures import Latency, percentile
 
@@ -68,10 +69,12 @@ class Score:
         if frame["type"] == "failed":
             self.codes[str(frame.get("code"))] += 1
         if frame["type"] == "completed":
-            self._waits.append((self._offered_s[ask.turn], now_s))
-            self._latency[int(now_s)].append(now_s - self._offered_s[ask.turn])
             if ask.answer and frame["text"] != ask.answer and len(self.wrong) < EXAMPLES:
                 self.wrong.append(f"{ask.session}/{ask.turn}: answered {frame['text']!r}, want {ask.answer!r}")
+            if ask.agent == ASKS:
+                return  # it takes its user's time
+            self._waits.append((self._offered_s[ask.turn], now_s))
+            self._latency[int(now_s)].append(now_s - self._offered_s[ask.turn])
 
     @property
     def unanswered(self) -> set[str]:
@@ -82,7 +85,8 @@ class Score:
         """An attempt began. `worker` is host, process id and a random part."""
         before, pid = self._runs_at.get(turn, 0), int(str(frame["worker"]).split("-")[-2])
         self._runs_at[turn] = pid
-        if frame["attempt"] > 1 and before != pid:
+        ask = self._asked.get(turn)
+        if frame["attempt"] > 1 and before != pid and (ask is None or ask.agent != ASKS):
             self._takeovers.append((self._now_s(), before))
 
     def silence_s(self, from_s: float = 0.0, to_s: float = float("inf")) -> float:

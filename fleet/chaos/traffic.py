@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fleet.chaos.agents import STEPS, answer_of
+from fleet.chaos.agents import ASKS, DECIDED_S, STEPS, answer_of
 from loadtest.script import answer_text
 
-COPIES, CANCELS, BY_GATEWAY, DELETES = 0.05, 0.03, 0.25, 0.1
-"""Shares: of turns that are published again, that are cancelled; of sessions that speak over HTTP, that are deleted now
-and then."""
-AGENTS = ("echo", "echo", "chat", "chat", STEPS)
+COPIES, CANCELS, DECIDES, BY_GATEWAY, DELETES = 0.05, 0.03, 0.8, 0.25, 0.1
+"""Shares: of turns that are published again, that are cancelled, whose question is answered; of sessions that speak
+over HTTP, that are deleted now and then."""
+AGENTS = ("echo", "echo", "chat", "chat", STEPS, ASKS)
 POLICIES = (None, None, None, None, None, "interrupt", "rollback", "reject", "steer")
 DELETED = 0.05
 TOKENS, TOKENS_PER_S = 12, 60
@@ -22,7 +22,8 @@ TOKENS, TOKENS_PER_S = 12, 60
 
 class Ask(NamedTuple):
     """A turn to be sent. `answer`: what it must say when it is completed, empty where others have a say; `again`: a
-    copy of an earlier one; `delete_after_s`: the session is deleted then."""
+    copy of an earlier one; `delete_after_s`: the session is deleted then; `approve_after_s`: its user decides then, on
+    the call `call`, too early or too late perhaps."""
 
     session: str
     turn: str
@@ -34,6 +35,12 @@ class Ask(NamedTuple):
     cancel_after_s: float | None = None
     delete_after_s: float | None = None
     again: bool = False
+    approve_after_s: float | None = None
+
+    @property
+    def call(self) -> str:
+        """The decision that it asks for: its second step."""
+        return f"{self.turn}.1"
 
     @property
     def value(self) -> dict[str, Any]:
@@ -74,13 +81,16 @@ class Traffic:
         """A new turn, or a copy of one of the last hundred."""
         chances = self._chances
         if self._past and chances.random() < COPIES:
-            return chances.choice(self._past)._replace(again=True, cancel_after_s=None, delete_after_s=None)
+            again = chances.choice(self._past)
+            return again._replace(again=True, cancel_after_s=None, delete_after_s=None, approve_after_s=None)
         self._turns += 1
         speaker, turn = chances.choice(self._speakers), f"{self._run}-t{self._turns}"
         text, answer = self._said(speaker.agent, turn)
         if speaker.policy == "steer":
             answer = ""
         ask = Ask(speaker.session, turn, speaker.agent, text, answer, speaker.by_gateway, speaker.policy)
+        if speaker.agent == ASKS and chances.random() < DECIDES:
+            ask = ask._replace(approve_after_s=chances.uniform(0.1, 0.5 * DECIDED_S))
         if chances.random() < CANCELS:
             ask = ask._replace(cancel_after_s=chances.uniform(0.0, 0.3))
         elif speaker.deletes and chances.random() < DELETED:
@@ -97,6 +107,8 @@ class Traffic:
         if agent == STEPS:
             count = self._chances.randrange(1, 6)
             return str(count), answer_of(turn, count)
+        if agent == ASKS:
+            return "ask", answer_of(turn, 3)
         if agent == "chat":
             start = self._turns * TOKENS % 90_000
             hint = {"tokens": TOKENS, "rate": TOKENS_PER_S, "first_ms": 20, "start": start}

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from fleet.chaos.agents import STEPS
+from fleet.chaos.agents import ASKS, STEPS
 from fleet.chaos.plan import FIRST_S, LASTS_S, MEANINGS, REST_S, Fault, plan_of
 from fleet.chaos.traffic import Ask, Traffic
 
@@ -54,7 +54,7 @@ def test_traffic_is_the_same_for_the_same_seed_and_of_all_kinds() -> None:
 
     assert found == asks(5)
     assert found != asks(6)
-    assert {ask.agent for ask in found} == {"echo", "chat", STEPS}
+    assert {ask.agent for ask in found} == {"echo", "chat", STEPS, ASKS}
     assert {ask.by_gateway for ask in found} == {True, False}
     assert 20 < sum(ask.cancel_after_s is not None for ask in found) < 120
     assert 40 < sum(ask.again for ask in found) < 200
