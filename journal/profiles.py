@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from pydantic import JsonValue
@@ -39,9 +40,14 @@ async def change(
                 Code.CONFLICT, f"version: the profile is at {held.version}, not {version}; read it, then try again"
             )
         summary, facts = edit(held)
-        if (summary, facts) == (held.summary, held.facts):
+        if _spelled(summary, facts) == _spelled(held.summary, held.facts):
             return held
         new = held.changed(summary, facts, now_ms)
         if await profiles.replace(new):
             return new
     raise StoreUnavailable(f"a profile was changed by others {_TRIES} times in a row")
+
+
+def _spelled(*content: JsonValue) -> str:
+    """As JSON, where true is not 1 as it is in Python."""
+    return json.dumps(content, sort_keys=True)
