@@ -7,6 +7,7 @@ effects: (1) its user may use the tool, (2) its user allowed the call, (3) the c
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,7 +63,7 @@ async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, 
         )
         if not decision.allowed:
             return await line.answer_call(call, _no(_denied(tool.name, decision.by, decision.note)))
-        if decision.arguments is not None and decision.arguments != given:
+        if decision.arguments is not None and _spelled(decision.arguments) != _spelled(given):
             given, note = decision.arguments, f"(called with {_json(decision.arguments)} by decision of {decision.by})"
     if _keyed(tool) and KEY in given:
         return await line.answer_call(call, _no(f"{KEY} is not yours to give: leave it out"))
@@ -196,3 +197,8 @@ def _no(text: str) -> ToolOutput:
 
 def _json(value: JsonValue) -> str:
     return orjson.dumps(value).decode()
+
+
+def _spelled(value: JsonValue) -> str:
+    """To compare: true is not 1, as it is in Python."""
+    return json.dumps(value, sort_keys=True)

@@ -156,6 +156,34 @@ async def test_a_tool_that_hangs_is_ended_and_its_effect_unknown() -> None:
     assert ended == ["hangs"]
 
 
+async def test_a_decision_that_turns_a_number_into_a_truth_is_taken() -> None:
+    @tool(approval=True)
+    def switch(on: Any) -> str:
+        CALLS.append(repr(on))
+        return "done"
+
+    agent = agent_of(switch, call=asked("switch", on=1))
+    first = Stage(agent)
+    first.start()
+    await asyncio.sleep(0.01)
+    (entry,) = first.link.entries
+    assert isinstance(entry, Suspend)
+    again = Stage(agent, attempt=2)
+    note = ControlNote(
+        at_ms=NOON_MS,
+        op="o",
+        kind="approve",
+        turn="t1",
+        tenant="default",
+        user="ann",
+        call="c1",
+        value={"arguments": {"on": True}},
+    )
+    again.job.turn = again.job.turn._replace(asked=(entry,), decisions=(note,))
+    assert (await again.play()).text == 'ok: (called with {"on":true} by decision of ann)\ndone'
+    assert CALLS == ["True"]
+
+
 async def test_a_call_with_approval_waits_for_it_and_takes_its_arguments() -> None:
     agent = agent_of(wipe, call=asked("wipe", path="/a"))
     first = Stage(agent)
