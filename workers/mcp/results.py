@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,7 +82,11 @@ def _media(item: Mapping[str, Any], default: str = _UNKNOWN_MEDIA) -> str:
 
 
 def _is_base64(value: Any) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable()
+    """Whether a provider will take it: what is none would stand in the history, and fail every later turn."""
+    try:
+        return isinstance(value, str) and bool(binascii.a2b_base64(value, strict_mode=True))
+    except ValueError:
+        return False
 
 
 def _bytes(part: Part) -> int:

@@ -28,6 +28,7 @@ from workers.tools.toolbox import Toolbox
 
 _log = logging.getLogger("fleet.worker")
 _QUESTIONS = 8  # that one call may ask its user
+_QUESTION_BYTES = 65_536  # of one, with the state that goes back
 _TRIES = 3  # of a tool that may be called again
 _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
@@ -151,7 +152,10 @@ async def _within(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -
         return _no(f"{tool.name} did not answer within {policy.timeout_s:g} s{unknown}")
     except InputNeeded as needed:
         schema = dict(needed.question.schema) if needed.question.schema is not None else None
-        return Paused({"message": needed.question.message, "schema": schema, "state": needed.state})
+        asked: dict[str, JsonValue] = {"message": needed.question.message, "schema": schema, "state": needed.state}
+        if (bytes_ := len(_json(asked))) > _QUESTION_BYTES:
+            return _no(f"{tool.name} asks with {bytes_} bytes, at most {_QUESTION_BYTES} are put before a user")
+        return Paused(asked)
     except BadArguments as error:
         return _no(f"{tool.name} does not take these arguments: {error}")
     except (RetryableError, TerminalError) as error:

@@ -308,3 +308,15 @@ def test_a_tool_that_asks_for_ever_is_given_up() -> None:
             turn = lab.decide()
 
     assert turn.text == "book asked more than 8 questions: it was given up"
+
+
+def test_a_question_that_is_too_large_is_not_put_before_anybody() -> None:
+    class Floods(Booking):
+        async def call(self, given: Any, *, idempotency_key: str | None = None) -> ToolOutput:
+            raise InputNeeded(Question("x" * 100_000), None)
+
+    BOOKING.append(Floods())
+    with Lab(books) as lab:
+        turn = lab.turn("go")
+
+    assert (turn.asks, "at most 65536 are put before a user" in turn.text) == (None, True)
