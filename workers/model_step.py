@@ -57,10 +57,14 @@ class ModelStep:
         if held is not None:
             return self._replay(held)
         request, hold = await self._reserved(number, digest)
-        progress.whole.tally.calls += 1
         if self._show:
-            progress.answer.in_step()
-            progress.answer.open()
+            try:
+                progress.answer.in_step()
+                progress.answer.open()
+            except TerminalError:  # nobody was asked
+                self._settle(hold, (), untold=False)
+                raise
+        progress.whole.tally.calls += 1
         try:
             done = await self._ask(request)
         except BaseException:
@@ -165,7 +169,12 @@ class ModelStep:
             result["untold"] = untold
         if calls:
             result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in calls]
-        progress.whole.fitting(result, "the model's answer")
+        try:
+            progress.whole.fitting(result, "the model's answer")
+        except TerminalError:  # it is paid for all the same
+            progress.whole.tally.add(usage)
+            progress.whole.tally.untold += untold
+            raise
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
         progress.whole.tally.untold += untold
         return ModelAnswer(text, done.finish, calls, usage, done.model)

@@ -22,7 +22,7 @@ from workers.job import Job, TurnLost
 from workers.ledger.clock import WRITE, HopClock, Took
 from workers.ledger.purse import Purse
 from workers.ledger.tally import Tally
-from workers.remains import close_calls, restore, text_of
+from workers.remains import close_calls, held_value, restore, text_of
 from workers.steps import Steps, held_as, place_of
 
 if TYPE_CHECKING:
@@ -183,10 +183,10 @@ class Progress(Steps):
             done = await step
         finally:
             self._doing -= 1
+            if self._doing == 0 and self._calm is not None:
+                self._calm.set()  # also where the step raised: whoever waits for a decision waits for this
         if self._doing == 0:
             self.job.link.at_boundary()
-            if self._calm is not None:
-                self._calm.set()
             if self.closed:
                 raise TurnLost("this turn goes on with another worker")
         return done
@@ -194,7 +194,8 @@ class Progress(Steps):
     async def calm(self) -> None:
         """Returns once no step is in progress. Raises as `check_open`."""
         while self._doing:
-            self._calm = asyncio.Event()
+            if self._calm is None or self._calm.is_set():
+                self._calm = asyncio.Event()  # one for all that wait
             await self._calm.wait()
         self.check_open()
 
@@ -302,5 +303,5 @@ class Progress(Steps):
             for run, held in lines.items():
                 self._branches[run].hold(*held)
         self._tally = Tally.of(turn.steps)
-        self._bytes = sum(weight(step.result) for step in turn.steps)
+        self._bytes = sum(weight(held_value(step)) for step in turn.steps)
         self.answer.resume(text_of(turn.steps), max(self._held, default=-1))

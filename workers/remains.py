@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pydantic import JsonValue, TypeAdapter
+
 from journal.state import OpenTurn, steer_item
 from schemas.entries import ControlNote, Intent, Step
 from schemas.errors import OutcomeUnknown
@@ -54,6 +56,19 @@ def restore(answer: Answer, steps: Sequence[Step], notes: Mapping[str, ControlNo
 def text_of(steps: Iterable[Step]) -> str:
     """What the answer has of these steps: what is said in a branch is no part of it."""
     return "".join(step.text for step in steps if not step.run)
+
+
+_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
+
+
+def held_value(step: Step) -> JsonValue:
+    """What a step holds, to be weighed."""
+    return step.result if step.content is None else weighed(step.content, step.result)
+
+
+def weighed(parts: tuple[Part, ...], data: JsonValue) -> JsonValue:
+    """An answer in parts, as one value."""
+    return [_PARTS.dump_python(parts, mode="json"), data]
 
 
 def result_parts(step: Step) -> tuple[Part, ...]:

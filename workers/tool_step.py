@@ -23,7 +23,7 @@ from schemas.parts import Part
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.cutting import cut_parts
 from workers.ledger.clock import TOOLS
-from workers.remains import result_parts
+from workers.remains import result_parts, weighed
 from workers.steps import Steps, call_of
 from workers.tools.tool import KEY, Paused, ToolOutput
 
@@ -82,7 +82,7 @@ class ToolStep:
             return self._replay(held)
         if not self._side_effects and progress.intent(self._number) is None:
             self._tell_call()
-            return await self._keep(_kept_form(await self._called({}), self._what))
+            return await self._keep(self._fitting(_kept_form(await self._called({}), self._what)))
         return await self._once()
 
     async def around(self, context: Callable[[Steps], object]) -> Made:
@@ -96,8 +96,13 @@ class ToolStep:
         self._tell_call()
         line = progress.whole.branch(progress, name, call=self._call, quiet=False)
         self._function = functools.partial(self._function, context(line))
-        made = _kept_form(await self._made({}), self._what)
+        made = self._fitting(_kept_form(await self._made({}), self._what))
         return await self._progress.whole.do(self._keep(made))
+
+    def _fitting(self, made: Made) -> Made:
+        """`made`, counted. Raises TerminalError(too_large)."""
+        self._progress.whole.fitting(_weighed(made), self._what)
+        return made
 
     def _begin(self) -> Step | None:
         progress = self._progress
@@ -119,8 +124,7 @@ class ToolStep:
         self._tell_call()
         try:
             made = await self._called({KEY: intent.key} if self._takes_key else {})
-            result = _kept_form(made, self._what)
-            self._progress.whole.fitting(_weighed(result), self._what)
+            result = self._fitting(_kept_form(made, self._what))
         except (RetryableError, TerminalError) as error:
             raise await self._kept(error) from error.__cause__
         return await self._keep(result)
@@ -256,8 +260,7 @@ def _weighed(made: Made) -> JsonValue:
         return made.data
     if not isinstance(made, ToolOutput):
         return made
-    said: list[JsonValue] = [_PARTS.dump_python(made.parts, mode="json"), made.data]
-    return said
+    return weighed(made.parts, made.data)
 
 
 def takes_key(function: Callable[..., Any]) -> bool:

@@ -21,6 +21,7 @@ from workers.context import Context
 from workers.job import TurnLost
 from workers.model_step import call_id
 from workers.models.port import ModelDone
+from workers.side_by_side import side_by_side
 from workers.tools.tool import ToolOutput
 
 MINTED = [call_id("t1", "", 0, n) for n in range(3)]
@@ -272,3 +273,63 @@ def test_what_a_helper_spent_counts_also_where_its_result_is_replayed() -> None:
     assert lab.last is not None
     assert lab.last.tokens == 42
     assert {point.outcome.tokens for point in points} == {42}
+
+
+def test_a_decision_is_asked_for_also_where_a_step_beside_it_raises() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(1)
+        raise ZeroDivisionError
+
+    @agent(name="both", version="1")
+    async def both(turn: AgentTurn, ctx: Context) -> str:
+        async def asks() -> str:
+            return str((await ctx.branch("a").approval("?")).allowed)
+
+        async def works() -> str:
+            try:
+                await ctx.branch("b").step("fails", fails)
+            except ZeroDivisionError:
+                return "failed"
+            return "never"
+
+        return " ".join(await side_by_side([works(), asks()]))
+
+    with Lab(both) as lab:
+        turn = lab.turn("go")
+        assert turn.asks is not None, turn.message
+        assert turn.waited_s < 5
+        assert lab.decide().text == "failed True"
+
+
+def test_one_of_two_that_wait_for_a_decision_is_not_forgotten_when_the_other_gives_up() -> None:
+    @agent(name="two", version="1")
+    async def two(turn: AgentTurn, ctx: Context) -> str:
+        async def impatient() -> str:
+            try:
+                async with asyncio.timeout(0.5):
+                    await ctx.branch("b").approval("now?")
+            except TimeoutError:
+                return "gave up"
+            return "never"
+
+        async def patient() -> str:
+            return str((await ctx.branch("a").approval("?")).allowed)
+
+        works = [ctx.branch("c").step("slow", asyncio.sleep, 2), patient(), impatient()]
+        return " ".join(map(str, await side_by_side(works)))
+
+    with Lab(two) as lab:
+        turn = lab.turn("go")
+        assert turn.asks is not None, turn.message
+        assert (turn.asks.message, turn.waited_s < 5) == ("?", True)
+
+
+async def test_results_of_tools_without_side_effects_count_as_well() -> None:
+    async def agent_(turn: AgentTurn, ctx: Context) -> str:
+        for number in range(5):
+            await ctx.branch(f"b{number}", quiet=True).tool("large", lambda: "x" * 4_000_000, {}, side_effects=False)
+        return "never"
+
+    result = await Stage(agent_).play()
+
+    assert (result.code, "with it the turn's steps hold" in result.message) == (Code.TOO_LARGE, True)
