@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from schemas.base import Frozen
 
@@ -46,6 +46,8 @@ class DataPart(Frozen):
 
 
 Part = Annotated[TextPart | FilePart | DataPart, Field(discriminator="type")]
+
+PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
 
 def text_of(parts: tuple[Part, ...]) -> str:

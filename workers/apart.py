@@ -10,14 +10,13 @@ from pydantic import JsonValue, TypeAdapter
 from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.history import HistoryItem
-from schemas.parts import Part
+from schemas.parts import PARTS
 from workers.agent import AgentTurn, Reply, SessionInfo, Work
 from workers.child import found
 
 if TYPE_CHECKING:
     from workers.context import Context
 
-_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 _HISTORY: TypeAdapter[tuple[HistoryItem, ...]] = TypeAdapter(tuple[HistoryItem, ...])
 
 
@@ -48,7 +47,7 @@ class Apart:
         brought: dict[str, JsonValue] = {
             "id": turn.id,
             "text": turn.text,
-            "parts": _PARTS.dump_json(turn.parts).decode(),
+            "parts": PARTS.dump_json(turn.parts).decode(),
             "metadata": dict(turn.metadata),
             "options": dict(turn.options),
             "tools": list(turn.tools) if turn.tools is not None else None,
@@ -60,7 +59,7 @@ class Apart:
 
 def run(place: str, brought: dict[str, Any], info: list[str], history: str, deadline: int) -> list[JsonValue]:
     """In the child: call the function, check what it returns."""
-    brought["parts"] = _PARTS.validate_json(brought["parts"])
+    brought["parts"] = PARTS.validate_json(brought["parts"])
     brought["tools"] = tuple(brought["tools"]) if brought["tools"] is not None else None
     given = Given(SessionInfo(*info), _HISTORY.validate_json(history), deadline)
     reply = found(place)(AgentTurn(**brought), given)

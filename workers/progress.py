@@ -42,6 +42,7 @@ class Progress(Steps):
         "_calm",
         "_clock",
         "_doing",
+        "_kept_bytes",
         "_purse",
         "_tally",
         "began_ns",
@@ -71,6 +72,7 @@ class Progress(Steps):
         self.history = job.history
         self.message: HistoryItem | None = None
         self.kept: dict[str, JsonValue] | None = None
+        self._kept_bytes: dict[str, int] | None = None
         self._begun = 0
         self._doing = 0
         self._clock: HopClock | None = None
@@ -235,13 +237,14 @@ class Progress(Steps):
         """From the end of this turn on the session keeps `value` (JSON) under `name`; None: nothing. Raises
         TerminalError (too_large) where all that it keeps is too much."""
         self.check_open()
-        if self.kept is None:
-            self.kept = {}
-        all_ = {**self.job.kept, **self.kept, name: value}
-        if (bytes_ := weight({key: it for key, it in all_.items() if it is not None})) > MAX_KEPT_BYTES:
+        if self._kept_bytes is None:
+            self._kept_bytes = {key: _bytes_of(key, it) for key, it in self.job.kept.items()}
+        sizes = {**self._kept_bytes, name: 0 if value is None else _bytes_of(name, value)}
+        if (bytes_ := 1 + sum(sizes.values())) > MAX_KEPT_BYTES:
             text = f"{name!r}: with it the session keeps {bytes_} bytes of JSON, at most {MAX_KEPT_BYTES}"
             raise TerminalError(Code.TOO_LARGE, text)
-        self.kept[name] = value
+        self._kept_bytes = sizes
+        self.kept = {**(self.kept or {}), name: value}
 
     async def durable(self, entry: Step | Intent | Suspend) -> None:
         """Append `entry`. Raises TurnLost."""
@@ -305,3 +308,8 @@ class Progress(Steps):
         self._tally = Tally.of(turn.steps)
         self._bytes = sum(weight(held_value(step)) for step in turn.steps)
         self.answer.resume(text_of(turn.steps), max(self._held, default=-1))
+
+
+def _bytes_of(name: str, value: JsonValue) -> int:
+    """Of one kept value in a JSON object: name, colon, value, and a comma or the closing brace."""
+    return weight(name) + weight(value) + 2

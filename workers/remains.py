@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from journal.state import OpenTurn, steer_item
 from schemas.entries import ControlNote, Intent, Step
 from schemas.errors import OutcomeUnknown
 from schemas.history import HistoryItem, ToolCall
-from schemas.parts import Part
+from schemas.parts import PARTS, Part
 from workers.agent import MAX_REPLY_BYTES
 from workers.answer import Answer, parts_of
 
@@ -58,9 +58,6 @@ def text_of(steps: Iterable[Step]) -> str:
     return "".join(step.text for step in steps if not step.run)
 
 
-_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
-
-
 def held_value(step: Step) -> JsonValue:
     """What a step holds, to be weighed."""
     return step.result if step.content is None else weighed(step.content, step.result)
@@ -68,7 +65,7 @@ def held_value(step: Step) -> JsonValue:
 
 def weighed(parts: tuple[Part, ...], data: JsonValue) -> JsonValue:
     """An answer in parts, as one value."""
-    return [_PARTS.dump_python(parts, mode="json"), data]
+    return [PARTS.dump_python(parts, mode="json"), data]
 
 
 def result_parts(step: Step) -> tuple[Part, ...]:

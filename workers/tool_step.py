@@ -13,13 +13,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from schemas.codes import Code
 from schemas.entries import Intent, Step, StepError
 from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
 from schemas.frames import ToolCalled, ToolResult
-from schemas.parts import Part
+from schemas.parts import PARTS
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.cutting import cut_parts
 from workers.ledger.clock import TOOLS
@@ -29,7 +29,6 @@ from workers.tools.tool import KEY, Paused, ToolOutput
 
 Made = JsonValue | ToolOutput | Paused
 
-_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 _KIND = "tool"
 
 
@@ -251,7 +250,7 @@ def _kept_form(made: Any, what: str) -> Made:
     if not isinstance(made, ToolOutput):
         return plain(made, what, MAX_RESULT_BYTES)
     data = plain(made.data, what, MAX_RESULT_BYTES)
-    plain(_PARTS.dump_python(made.parts, mode="json"), what, MAX_RESULT_BYTES)
+    plain(PARTS.dump_python(made.parts, mode="json"), what, MAX_RESULT_BYTES)
     return ToolOutput(tuple(made.parts), made.is_error, data)
 
 

@@ -7,19 +7,19 @@ effects: (1) its user may use the tool, (2) its user allowed the call, (3) the c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
 from schemas.history import HistoryItem, ToolCall
-from schemas.parts import Part, TextPart
+from schemas.parts import PARTS, TextPart
 from workers.builder import describe
+from workers.canonical import canonical
 from workers.context import Context
 from workers.side_by_side import side_by_side
 from workers.tools.exchange import EXCHANGE, Answer, Exchange, InputNeeded, Resumed
@@ -30,7 +30,6 @@ _log = logging.getLogger("fleet.worker")
 _QUESTIONS = 8  # that one call may ask its user
 _QUESTION_BYTES = 65_536  # of one, with the state that goes back
 _TRIES = 3  # of a tool that may be called again
-_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
 
 async def call_all(ctx: Context, toolbox: Toolbox, calls: Sequence[ToolCall]) -> list[HistoryItem]:
@@ -64,7 +63,7 @@ async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, 
         )
         if not decision.allowed:
             return await line.answer_call(call, _no(_denied(tool.name, decision.by, decision.note)))
-        if decision.arguments is not None and _spelled(decision.arguments) != _spelled(given):
+        if decision.arguments is not None and _differ(decision.arguments, given):
             given, note = decision.arguments, f"(called with {_json(decision.arguments)} by decision of {decision.by})"
     if _keyed(tool) and KEY in given:
         return await line.answer_call(call, _no(f"{KEY} is not yours to give: leave it out"))
@@ -169,7 +168,7 @@ async def _within(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -
 def _bounded(made: ToolOutput, tool: Tool) -> ToolOutput:
     """A text that is too long is cut and says so; anything else that is too large is an error."""
     most = tool.policy.max_result_bytes
-    bytes_ = len(_PARTS.dump_json(made.parts))
+    bytes_ = len(PARTS.dump_json(made.parts))
     if bytes_ <= most:
         return made if len(_json(made.data)) <= most else made._replace(data=None)
     if all(isinstance(part, TextPart) for part in made.parts):
@@ -203,6 +202,6 @@ def _json(value: JsonValue) -> str:
     return orjson.dumps(value).decode()
 
 
-def _spelled(value: JsonValue) -> str:
-    """To compare: true is not 1, as it is in Python."""
-    return json.dumps(value, sort_keys=True)
+def _differ(one: JsonValue, other: JsonValue) -> bool:
+    """As JSON: true is not 1, as it is in Python."""
+    return canonical(one, "arguments") != canonical(other, "arguments")

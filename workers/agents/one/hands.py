@@ -46,7 +46,7 @@ class Task(BaseModel):
 
 class Hands:
     """`depth`: how many more levels of helpers there may be; `tasks`: how many of them this run may start; `bounds`: of
-    each; `show`: whether plan and files are the session's own."""
+    each."""
 
     over = False
 
