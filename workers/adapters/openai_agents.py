@@ -134,7 +134,7 @@ class _Line:
         call = ToolCall(call=context.tool_call_id, name=tool.name, arguments=given, arguments_text=text)
         branch = self.ctx.branch(call.call, quiet=True)
         if given is None:
-            no = ToolOutput.said(f"the arguments of {tool.name} are no JSON object: give one", is_error=True)
+            no = ToolOutput.refused(f"the arguments of {tool.name} are no JSON object: give one")
             return from_tool_output(await branch.answer_call(call, no))
         if callable(tool.needs_approval):
             asks = await branch.step("needs_approval", _asking(tool.needs_approval, context, given))

@@ -283,14 +283,14 @@ def _as_ours(tool: ToolDefinition, policy: ToolPolicy, run: Callable[[dict[str, 
             made = to_jsonable_python(await run(dict(given)))
         except ToolRetryError as retry:
             why = _content(retry.tool_retry)
-            return ToolOutput.said(why, is_error=True)._replace(data={_RETRY: why})
+            return ToolOutput.refused(why)._replace(data={_RETRY: why})
         except UnexpectedModelBehavior as error:
             if not isinstance(error.__cause__, ModelRetry):
                 raise
             why = error.__cause__.message  # the last try that it had: the library says so when it is raised again
-            return ToolOutput.said(why, is_error=True)._replace(data={_RETRY: why})
+            return ToolOutput.refused(why)._replace(data={_RETRY: why})
         except ToolFailedError as failed:
-            return ToolOutput.said(_content(failed.tool_failed), is_error=True)
+            return ToolOutput.refused(_content(failed.tool_failed))
         except (ApprovalRequired, CallDeferred) as deferred:
             what = f"tool {tool.name} raised {type(deferred).__name__}: declare it with requires_approval=True"
             raise TerminalError(Code.AGENT_ERROR, what) from None

@@ -77,11 +77,11 @@ def no_answer(what: str, why: str, *, again: bool) -> NoReturn:
 
 def _refused(error: MCPError, what: str, *, resumed: bool) -> ToolOutput:
     if error.code == TOO_LONG or _TOO_LONG_EVENT in error.message:
-        return ToolOutput.said(f"{what}: {error.message}: ask for less", is_error=True)
+        return ToolOutput.refused(f"{what}: {error.message}: ask for less")
     if resumed and error.code == INVALID_PARAMS:
         text = "the server no longer knows what it asked; nothing was done: call the tool anew"
-        return ToolOutput.said(f"{what}: {text}", is_error=True)
-    return ToolOutput.said(f"{what}: {error.message[:2_000]} (code {error.code})", is_error=True)
+        return ToolOutput.refused(f"{what}: {text}")
+    return ToolOutput.refused(f"{what}: {error.message[:2_000]} (code {error.code})")
 
 
 def _progress(exchange: Exchange) -> Progress | None:

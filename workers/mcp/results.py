@@ -29,9 +29,7 @@ def output(raw: Mapping[str, Any], max_bytes: int) -> ToolOutput:
         parts.append(TextPart(text=f"[{len(items) - _MOST_PARTS} more parts are left out]"))
     bytes_ = sum(map(_bytes, parts))
     if bytes_ > max_bytes and not all(isinstance(part, TextPart) for part in parts):
-        return ToolOutput.said(
-            f"the result has {bytes_} bytes, at most {max_bytes} are taken: ask for less", is_error=True
-        )
+        return ToolOutput.refused(f"the result has {bytes_} bytes, at most {max_bytes} are taken: ask for less")
     data = _data(raw.get("structuredContent"))
     if not parts:
         parts = [DataPart(data=data)] if data is not None else [TextPart(text="(the tool answered nothing)")]

@@ -162,7 +162,7 @@ class McpServer:
                 async with lease.use() as wire:
                     if not await self._is_same(wire, listed):
                         outcome = "suspended"
-                        return ToolOutput.said(f"{listed.exposed} is suspended: it is not as accepted", is_error=True)
+                        return ToolOutput.refused(f"{listed.exposed} is suspended: it is not as accepted")
                     made = await ask(wire, params, policy, listed.exposed)
             outcome = "error" if made.is_error else "done"
             self._silent = 0

@@ -27,6 +27,7 @@ from workers.tools.tool import KEY, BadArguments, Paused, Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
 
 _log = logging.getLogger("fleet.worker")
+_no = ToolOutput.refused
 _QUESTIONS = 8  # that one call may ask its user
 _QUESTION_BYTES = 65_536  # of one, with the state that goes back
 _TRIES = 3  # of a tool that may be called again
@@ -192,10 +193,6 @@ def _denied(name: str, by: str, note: str | None) -> str:
     return (
         f"{name} was not called: {who}{f' ({note})' if note else ''}; do not ask for it again unless the user says so"
     )
-
-
-def _no(text: str) -> ToolOutput:
-    return ToolOutput.said(text, is_error=True)
 
 
 def _json(value: JsonValue) -> str:

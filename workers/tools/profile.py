@@ -73,7 +73,7 @@ class _Hand:
             return held.summary, {key: it for key, it in held.facts.items() if key not in gone}
 
         if (name is None) == (version is None):
-            return ToolOutput.said("give either an id or a version", is_error=True)
+            return ToolOutput.refused("give either an id or a version")
         held = await self._change(edit, self._clock_ms())
         if isinstance(held, ToolOutput):
             return held
@@ -83,7 +83,7 @@ class _Hand:
         try:
             return await stored.change(self._profiles, (self._info.tenant, self._info.user), edit, now_ms=now_ms)
         except Refusal as refusal:
-            return ToolOutput.said(f"the profile was not changed: {refusal.text}; forget something", is_error=True)
+            return ToolOutput.refused(f"the profile was not changed: {refusal.text}; forget something")
         except StoreUnavailable as error:
             raise _away() from error
 

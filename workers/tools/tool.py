@@ -35,6 +35,11 @@ class ToolOutput(NamedTuple):
         """A plain text."""
         return cls((TextPart(text=text),), is_error)
 
+    @classmethod
+    def refused(cls, text: str) -> ToolOutput:
+        """It could not be done, and why, for the model."""
+        return cls.said(text, is_error=True)
+
 
 class Paused(NamedTuple):
     """A call that cannot go on now: no answer yet, but durable, `data` (JSON) with it."""
@@ -161,7 +166,11 @@ def _arguments(function: Function, name: str) -> tuple[bool, TypeAdapter[Any]]:
 
 
 def _schema(arguments: TypeAdapter[Any]) -> dict[str, JsonValue]:
-    schema = arguments.json_schema()
+    return untitled(arguments.json_schema())
+
+
+def untitled(schema: dict[str, Any]) -> dict[str, JsonValue]:
+    """An object's JSON Schema without the titles that pydantic makes of names: they cost tokens and say nothing."""
     schema.pop("title", None)
     for each in schema.get("properties", {}).values():
         each.pop("title", None)

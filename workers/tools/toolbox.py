@@ -36,6 +36,11 @@ class Toolbox:
         return self._tools.get(name)
 
     @property
+    def by_name(self) -> tuple[ToolSpec, ...]:
+        """What the model is told of them, by name: the same from turn to turn, whoever answered first."""
+        return tuple(self._tools[name].spec for name in sorted(self._tools))
+
+    @property
     def names(self) -> str:
         """For the model."""
         return ", ".join(sorted(self._tools)) or "none"

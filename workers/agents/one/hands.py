@@ -23,7 +23,7 @@ from workers.context import Context
 from workers.models.port import ToolSpec
 from workers.side_by_side import side_by_side
 from workers.tools.calling import call_tool
-from workers.tools.tool import ToolOutput
+from workers.tools.tool import ToolOutput, untitled
 from workers.tools.toolbox import Toolbox
 
 PLAN, TASK = "write_todos", "task"
@@ -75,8 +75,7 @@ class Hands:
         """Ours first, then the allowed ones by name: an order that does not change from turn to turn."""
         if self._specs is None:
             own = own_specs()[: None if self._depth > 0 else -1]
-            others = sorted((tool.spec for tool in self._toolbox if tool.name not in OWN), key=lambda spec: spec.name)
-            self._specs = (*own, *others)
+            self._specs = (*own, *(spec for spec in self._toolbox.by_name if spec.name not in OWN))
         return self._specs
 
     async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:
@@ -110,9 +109,9 @@ class Hands:
                 raise FileError("the arguments are no JSON object: give one")
             text = work(given_type.model_validate(call.arguments))
         except ValidationError as error:
-            return ToolOutput.said(f"{call.name} does not take these arguments: {first_error(error)}", is_error=True)
+            return ToolOutput.refused(f"{call.name} does not take these arguments: {first_error(error)}")
         except FileError as error:
-            return ToolOutput.said(f"{call.name}: {error}", is_error=True)
+            return ToolOutput.refused(f"{call.name}: {error}")
         if call.name == PLAN:
             self._ctx.state("plan", self._plan.as_json())
         return ToolOutput.said(text)
@@ -123,10 +122,10 @@ class Hands:
             task = Task.model_validate(call.arguments)
         except ValidationError as error:
             text = f"{TASK} does not take these arguments: {first_error(error)}"
-            return await self._own(call, ToolOutput.said(text, is_error=True))
+            return await self._own(call, ToolOutput.refused(text))
         if self._started > self._tasks:
             text = f"no more helpers: {self._tasks} were started in this turn"
-            return await self._own(call, ToolOutput.said(text, is_error=True))
+            return await self._own(call, ToolOutput.refused(text))
         files = self._workspace.fork()
 
         async def work(line: Context, **_: JsonValue) -> ToolOutput:
@@ -163,7 +162,7 @@ class NoHands:
         return ()
 
     async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:
-        return [ToolOutput.said("there are no tools", is_error=True) for _ in calls]
+        return [ToolOutput.refused("there are no tools") for _ in calls]
 
 
 def _kept(ran: Ran, files: Workspace) -> dict[str, JsonValue]:
@@ -187,10 +186,7 @@ def own_specs() -> tuple[ToolSpec, ...]:
 def schema_of(given: type[BaseModel]) -> Mapping[str, JsonValue]:
     """What the model is told of the arguments."""
     schema = given.model_json_schema()
-    schema.pop("title", None)
     schema.pop("description", None)
-    for each in (schema, *schema.get("$defs", {}).values()):
-        each.pop("title", None)
-        for field in each.get("properties", {}).values():
-            field.pop("title", None)
-    return schema
+    for each in schema.get("$defs", {}).values():
+        untitled(each)
+    return untitled(schema)

@@ -153,7 +153,7 @@ class Loop:
         for call in calls:
             if call.call not in results:
                 line = self._ctx.branch(call.call, quiet=True)
-                results[call.call] = await line.answer_call(call, ToolOutput.said(self._refusal(call), is_error=True))
+                results[call.call] = await line.answer_call(call, ToolOutput.refused(self._refusal(call)))
         return [result_item(call, results[call.call]) for call in calls]
 
     def _again(self, call: ToolCall) -> bool:

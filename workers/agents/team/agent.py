@@ -147,7 +147,7 @@ class Desk:
             own.append(_spec(HAND_OVER, "Hand the conversation over: the other one answers the user.", others, "why"))
         if others:
             own.append(_spec(DELEGATE, "Have another one do a task, and use what it answers.", others, "task"))
-        return (*own, *sorted((tool.spec for tool in self._toolbox), key=lambda spec: spec.name))
+        return (*own, *self._toolbox.by_name)
 
     async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:
         return await side_by_side([self._one(call) for call in calls])
@@ -160,11 +160,11 @@ class Desk:
         other = self._team.member(given.get("to"))
         if other is None or other is self._specialist:
             names = ", ".join(self._team.others(self._specialist.name)) or "nobody"
-            return await line.answer_call(call, ToolOutput.said(f"`to` must be one of: {names}", is_error=True))
+            return await line.answer_call(call, ToolOutput.refused(f"`to` must be one of: {names}"))
         if call.name == HAND_OVER:
             return await self._hand_over(line, call, other)
         if not isinstance(task := given.get("task"), str) or not task:
-            return await line.answer_call(call, ToolOutput.said("`task` must be a text", is_error=True))
+            return await line.answer_call(call, ToolOutput.refused("`task` must be a text"))
 
         async def work(branch: Context, **_: JsonValue) -> ToolOutput:
             return await self._done_by(branch, other, task)
@@ -176,7 +176,7 @@ class Desk:
     async def _hand_over(self, line: Context, call: ToolCall, other: Specialist) -> ToolOutput:
         if not self._may_hand_over or self.handed_to is not None:
             text = "the conversation was handed over often enough in this turn: answer the user yourself"
-            return await line.answer_call(call, ToolOutput.said(text, is_error=True))
+            return await line.answer_call(call, ToolOutput.refused(text))
         self.handed_to = other.name
         self._ctx.state("specialist", other.name)
         return await line.answer_call(call, ToolOutput.said(f"{other.name} has the conversation now"))
@@ -202,7 +202,7 @@ class Helper:
         self._ctx = ctx
 
     def specs(self) -> tuple[ToolSpec, ...]:
-        return tuple(sorted((tool.spec for tool in self._toolbox), key=lambda spec: spec.name))
+        return self._toolbox.by_name
 
     async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:
         return await side_by_side([call_tool(self._ctx, self._toolbox, call) for call in calls])
