@@ -241,6 +241,10 @@ class Stage:
     async def play(self) -> Result:
         """From start to end."""
         self.start()
+        for _ in range(2_000):
+            if self.results:
+                break
+            await asyncio.sleep(0)
         await settle()
         assert len(self.results) == 1, f"{len(self.results)} results"
         return self.results[0]

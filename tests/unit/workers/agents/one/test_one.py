@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,13 +53,7 @@ async def played(
     stage = Stage(agent, Told(*scripts), **more)
     stage.job.kept = kept or {}
     stage.job.tools = getattr(agent, "tools", ())
-    stage.start()
-    for _ in range(2_000):
-        await asyncio.sleep(0)
-        if stage.results:
-            break
-    (result,) = stage.results
-    return stage, result
+    return stage, await stage.play()
 
 
 def without_tokens(kept: Any) -> dict[str, Any]:
@@ -187,13 +180,7 @@ async def by(agent: One, script: Any) -> tuple[Stage, Result]:
 
     stage = Stage(agent, Answering([]))
     stage.job.tools = getattr(agent, "tools", ())
-    stage.start()
-    for _ in range(2_000):
-        await asyncio.sleep(0)
-        if stage.results:
-            break
-    (result,) = stage.results
-    return stage, result
+    return stage, await stage.play()
 
 
 async def test_a_helper_that_calls_itself_is_told_that_it_cannot() -> None:

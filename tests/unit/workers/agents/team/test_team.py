@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -54,13 +53,7 @@ async def played(script: Script, kept: dict[str, Any] | None = None, **more: Any
 
     stage = Stage(Team(TEAM), Model(), **more)
     stage.job.kept = kept or {}
-    stage.start()
-    for _ in range(2_000):
-        await asyncio.sleep(0)
-        if stage.results:
-            break
-    (result,) = stage.results
-    return stage, result
+    return stage, await stage.play()
 
 
 async def test_the_router_picks_who_answers_and_the_session_stays_with_them() -> None:

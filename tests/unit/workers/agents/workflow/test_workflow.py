@@ -41,13 +41,7 @@ def noting(name: str) -> Do:
 
 async def played(graph: Node, model: Any = None, **more: Any) -> tuple[Stage, Result]:
     stage = Stage(Workflow(graph), model or Echoing(), **more)
-    stage.start()
-    for _ in range(1_000):
-        await asyncio.sleep(0)
-        if stage.results:
-            break
-    (result,) = stage.results
-    return stage, result
+    return stage, await stage.play()
 
 
 async def test_a_value_decides_which_way_is_gone() -> None:
