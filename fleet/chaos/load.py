@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import orjson
@@ -50,6 +51,7 @@ class Load:
         self._tails: list[KafkaTail] = []
         self._hearing: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
+        self._deciding: dict[str, Ask] = {}
 
     async def __aenter__(self) -> Load:
         await self._publisher.start()
@@ -81,10 +83,13 @@ class Load:
         next_s = start_s
         while (next_s := next_s + traffic.pause_s(pace.rate)) < start_s + pace.seconds:
             await asyncio.sleep(max(0.0, next_s - time.monotonic()))
-            task = asyncio.create_task(self._send(traffic.next()), name="send")
-            self._sending.add(task)
-            task.add_done_callback(self._sent)
+            self._begin(self._send(traffic.next()))
         await until(lambda: not (self._sending or self._score.unanswered), timeout_s=pace.grace_s, pause_s=0.1)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="send")
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
@@ -95,23 +100,32 @@ class Load:
         with contextlib.suppress(BrokerUnavailable):  # closed
             while True:
                 for record in await tail.batch():
-                    self._score.heard(orjson.loads(record.value or b"{}"))
+                    frame = orjson.loads(record.value or b"{}")
+                    self._score.heard(frame)
+                    if frame.get("type") == "approval_requested" and (ask := self._deciding.pop(frame["turn"], None)):
+                        self._begin(self._decide(ask))
 
     async def _send(self, ask: Ask) -> None:
         if not ask.again:
             self._score.offered(ask)
+        if ask.approve_after_s is not None and not ask.blindly:
+            self._deciding[ask.turn] = ask
         send = self._over_http if ask.by_gateway else self._over_kafka
         if await self._until_known(lambda: send(ask)) and not ask.again:
             self._score.accepted(ask)
         if ask.cancel_after_s is not None:
             await asyncio.sleep(ask.cancel_after_s)
             await self._command(ask, "cancel", turn=ask.turn)
-        if ask.approve_after_s is not None:
-            await asyncio.sleep(ask.approve_after_s)
-            await self._command(ask, "approve", turn=ask.turn, call=ask.call, decision="allow")
+        if ask.blindly:
+            await self._decide(ask)
         if ask.delete_after_s is not None:
             await asyncio.sleep(ask.delete_after_s)
             await self._command(ask, "delete")
+
+    async def _decide(self, ask: Ask) -> None:
+        assert ask.approve_after_s is not None
+        await asyncio.sleep(ask.approve_after_s)
+        await self._command(ask, "approve", turn=ask.turn, call=ask.call, decision="allow")
 
     async def _until_known(self, send: Callable[[], Awaitable[bool]]) -> bool:
         """Repeat until somebody says that it is in; whether."""

@@ -177,7 +177,7 @@ async def _run(wish: Wish, shape: Shape) -> Report:
         _say(f"starting {kafka}, {shape.mongods or 'given'} mongod, {shape.workers} workers, a gateway")
         async with Stack(shape, folder) as stack:
             breaking = await _load(wish, stack, score)
-            verdict = await _verdict(stack)
+            verdict = await _verdict(stack, settled=not score.unanswered)
             deaths = [death for process in stack.processes for death in process.deaths] + breaking.failed
     finally:
         _keep_logs(folder, wish.out / "logs")
@@ -212,10 +212,11 @@ async def _load(wish: Wish, stack: Stack, score: Score) -> Breaking:
     return breaking
 
 
-async def _verdict(stack: Stack) -> Verdict:
+async def _verdict(stack: Stack, *, settled: bool) -> Verdict:
+    """Where the fleet is still at work, what is under way breaks nothing; that it was not done in time does."""
     async with opened(stack.mongo) as store:
         sources = Sources(KafkaScan(stack.kafka), store.survey, _say, WorkerSettings().worker_tries)
-        return await inspect(sources, settled=True)
+        return await inspect(sources, settled=settled)
 
 
 def failures_of(

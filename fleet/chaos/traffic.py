@@ -11,9 +11,9 @@ import orjson
 from fleet.chaos.agents import ASKS, DECIDED_S, STEPS, answer_of
 from loadtest.script import answer_text
 
-COPIES, CANCELS, DECIDES, BY_GATEWAY, DELETES = 0.05, 0.03, 0.8, 0.25, 0.1
-"""Shares: of turns that are published again, that are cancelled, whose question is answered; of sessions that speak
-over HTTP, that are deleted now and then."""
+COPIES, CANCELS, DECIDES, BLINDLY, BY_GATEWAY, DELETES = 0.05, 0.03, 0.8, 0.25, 0.25, 0.1
+"""Shares: of turns that are published again, that are cancelled, whose question is answered, of those without having
+seen it; of sessions that speak over HTTP, that are deleted now and then."""
 AGENTS = ("echo", "echo", "chat", "chat", STEPS, ASKS)
 POLICIES = (None, None, None, None, None, "interrupt", "rollback", "reject", "steer")
 DELETED = 0.05
@@ -22,8 +22,8 @@ TOKENS, TOKENS_PER_S = 12, 60
 
 class Ask(NamedTuple):
     """A turn to be sent. `answer`: what it must say when it is completed, empty where others have a say; `again`: a
-    copy of an earlier one; `delete_after_s`: the session is deleted then; `approve_after_s`: its user decides then, on
-    the call `call`, too early or too late perhaps."""
+    copy of an earlier one; `delete_after_s`: the session is deleted then; `approve_after_s`: its user decides so long
+    after the question on `call`, `blindly` so long after the turn was sent, too early or too late perhaps."""
 
     session: str
     turn: str
@@ -36,6 +36,7 @@ class Ask(NamedTuple):
     delete_after_s: float | None = None
     again: bool = False
     approve_after_s: float | None = None
+    blindly: bool = False
 
     @property
     def call(self) -> str:
@@ -90,7 +91,8 @@ class Traffic:
             answer = ""
         ask = Ask(speaker.session, turn, speaker.agent, text, answer, speaker.by_gateway, speaker.policy)
         if speaker.agent == ASKS and chances.random() < DECIDES:
-            ask = ask._replace(approve_after_s=chances.uniform(0.1, 0.5 * DECIDED_S))
+            after_s, blindly = chances.uniform(0.1, 0.5 * DECIDED_S), chances.random() < BLINDLY
+            ask = ask._replace(approve_after_s=after_s, blindly=blindly)
         if chances.random() < CANCELS:
             ask = ask._replace(cancel_after_s=chances.uniform(0.0, 0.3))
         elif speaker.deletes and chances.random() < DELETED:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from fleet.chaos.agents import ASKS, STEPS
+from fleet.chaos.agents import ASKS, DECIDED_S, STEP_S, STEPS
 from fleet.chaos.plan import FIRST_S, LASTS_S, MEANINGS, REST_S, Fault, plan_of
 from fleet.chaos.traffic import Ask, Traffic
 
@@ -71,6 +71,18 @@ def test_a_copy_says_what_the_turn_said_and_a_session_keeps_its_way() -> None:
             assert ask.turn not in first
             first[ask.turn] = ask
     assert all(len(way) == 1 for way in ways.values())
+
+
+def test_a_session_works_off_its_questions_faster_than_they_come_also_when_it_is_behind() -> None:
+    """A decision that comes before its question is none, and the turn then waits for its end: where all do, nobody
+    catches up."""
+    held_s = [
+        2 * STEP_S + (DECIDED_S if ask.approve_after_s is None or ask.blindly else ask.approve_after_s)
+        for ask in asks(3)
+        if ask.agent == ASKS and not ask.again
+    ]
+
+    assert sum(held_s) / len(held_s) < 0.75 * 100 / 32, "`make chaos`: 32 turns a second in 100 sessions"
 
 
 def test_arrivals_keep_the_rate() -> None:
