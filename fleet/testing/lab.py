@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -66,6 +67,7 @@ class Lab:
         model_attempts: int = 4,
     ) -> None:
         _check_outside()
+        _close_left()
         spec = _with_tools(spec_of(agents, agent), tools)
         if isinstance(profile, str):
             profile = Profile(tenant=tenant, user=user, version=1, summary=profile)
@@ -74,7 +76,7 @@ class Lab:
         loop = self._runner.get_loop()
         setup = Setup(spec, info, profile, deadline_s, model_attempts, loop.time(), _prices(prices or {}))
         self._talk = self._run(_conversation(setup, Telling(model), _past(info, history, kept or {})))
-        self._closed = weakref.finalize(self, _close, self._runner, self._talk)
+        self._left = weakref.finalize(self, _LEFT.append, (self._runner, self._talk))
         self.last: Outcome | None = None
 
     def __enter__(self) -> Lab:
@@ -86,8 +88,9 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """End what the agent left running. Happens by itself as well when nobody holds the lab any more."""
-        self._closed()
+        """End what the agent left running. Where nobody holds the lab any more the next one does it, or the end."""
+        if self._left.detach() is not None:
+            _close(self._runner, self._talk)
 
     @property
     def state(self) -> State:
@@ -268,14 +271,35 @@ async def _conversation(setup: Setup, model: Telling, state: State) -> Conversat
     return Conversation(setup, model, state)
 
 
+_LEFT: list[tuple[asyncio.Runner, Conversation]] = []
+"""Labs that were dropped. A loop cannot be run where the garbage collector happens to find one."""
+_END_S = 5.0
+
+
+def _close_left() -> None:
+    while _LEFT:
+        _close(*_LEFT.pop())
+
+
+atexit.register(_close_left)
+
+
 def _close(runner: asyncio.Runner, talk: Conversation) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        runner.run(talk.close())
+    """A task that will not end is left behind: a runner would wait for it for ever."""
+    runner.run(_end(talk))
+    loop = runner.get_loop()
+    if asyncio.all_tasks(loop):
+        loop.close()
+    else:
         runner.close()
-    else:  # collected while another loop runs here: nothing can be awaited
-        runner.get_loop().close()
+
+
+async def _end(talk: Conversation) -> None:
+    await talk.close()
+    if left := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_END_S)
 
 
 def _past(info: SessionInfo, history: Sequence[HistoryItem | str], kept: Mapping[str, JsonValue]) -> State:

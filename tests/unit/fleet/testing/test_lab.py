@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import time
 
 import pytest
@@ -311,3 +313,50 @@ def test_what_the_agent_left_running_ends_with_the_lab() -> None:
         lab.turn("hi")
 
     assert tasks[0].cancelled()
+
+
+def test_a_task_that_will_not_end_keeps_no_lab_from_its_end() -> None:
+    @agent(name="stubborn", version="1")
+    async def stubborn(turn: AgentTurn, ctx: Context) -> str:
+        async def stay() -> None:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+        tasks.append(asyncio.create_task(stay()))
+        await asyncio.sleep(0)
+        return "left one"
+
+    tasks: list[asyncio.Task[None]] = []
+    with Lab(stubborn) as lab:
+        assert lab.turn("hi").text == "left one"
+    assert not tasks[0].done()
+
+
+def test_a_lab_that_was_dropped_is_ended_by_the_next_one_and_never_by_the_garbage_collector() -> None:
+    ended: list[bool] = []
+
+    @agent(name="leaky", version="1")
+    async def leaky(turn: AgentTurn, ctx: Context) -> str:
+        async def last_words() -> None:
+            try:
+                await asyncio.sleep(1e9)
+            finally:
+                ended.append(True)
+
+        left.append(asyncio.create_task(last_words()))
+        await asyncio.sleep(0)
+        return "left one"
+
+    left: list[asyncio.Task[None]] = []
+    lab: Lab | None = Lab(leaky)
+    assert lab is not None
+    lab.turn("hi")
+    circle: list[object] = [lab]
+    circle.append(circle)
+    lab = None
+    del circle
+    gc.collect()
+    assert ended == []
+    Lab(plain)
+    assert ended == [True]
