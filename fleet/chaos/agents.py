@@ -12,7 +12,7 @@ from workers.side_by_side import side_by_side
 
 STEPS, ASKS, POISON = "chaos-steps", "chaos-asks", "chaos-poison"
 STEP_S = 0.15
-DECIDED_S = 3.0  # then nobody has decided
+DECIDED_S = 2.0  # then nobody has decided
 
 
 def answer_of(turn: str, count: int) -> str:

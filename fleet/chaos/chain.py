@@ -162,7 +162,8 @@ class Chain:
 
     def _suspend(self, row: Row, body: Body) -> None:
         if self._running(row, body):
-            self.fate(body["turn"]).waits = True
+            fate = self.fate(body["turn"])
+            fate.waits = fate.released = True
             self._progress = True
 
     def _control(self, row: Row, body: Body) -> None:
@@ -175,7 +176,8 @@ class Chain:
 
     def _park(self, row: Row, body: Body) -> None:
         fate = self.fate(body["turn"])
-        fate.waits, fate.user = True, body["user"]
+        fate.waits = fate.released = True
+        fate.user = body["user"]
         self.life.park(body)
 
     def _settle(self, row: Row, body: Body) -> None:

@@ -145,7 +145,8 @@ class _Case:
                 latest[partition] = (version, turn)
 
     def _committed(self, asked: Sequence[TurnRecord]) -> list[TurnRecord]:
-        """Records at their own place that will not be read again."""
+        """Records at their own place that will not be read again. A turn that was suspended or parked has
+        its record committed with that; when it must be over is known only of what is settled."""
         seen, where = self._seen, self._where
         return [one for one in asked if one.partition == where and seen.committed(TURNS, where, one.offset)]
 
@@ -169,7 +170,7 @@ class _Case:
             self._found(Kind.LOST, turn, "its record lay on a wrong partition, was passed over and not moved")
         elif committed and fate is None:
             self._unknown(turn, committed[0])
-        elif committed and fate is not None and not fate.waits and not fate.joined:
+        elif committed and fate is not None and not fate.released and not fate.joined:
             self._found(Kind.COMMIT_AHEAD, turn, "its record is committed, the journal holds it open")
         elif self._seen.marks.settled and not (fate is not None and fate.waits):
             self._found(Kind.UNFINISHED, turn, "it has not ended")
@@ -185,7 +186,7 @@ class _Case:
 
     def _over(self, turn: str, fate: Fate, committed: Sequence[TurnRecord], *, told: bool) -> None:
         self._verdict.ended(fate.outcomes[0].name if fate.outcomes else "gone")
-        if not committed:
+        if not committed or (fate.released and not self._seen.marks.settled):
             return
         if not told and self._seen.marks.replies_whole:
             self._found(Kind.NO_TERMINAL, turn, "it is over, its record committed, and no terminal frame was published")

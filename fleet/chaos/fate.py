@@ -21,17 +21,30 @@ class Outcome(NamedTuple):
 
 class Fate:
     """`introduced`: the version that made the turn known; `began`: of its first CLAIM, which was for the record at
-    `claimed_at` (an offset); `waits`: suspended or parked; `joined`: it steers another one; `first`: it was redriven
+    `claimed_at` (an offset); `waits`: suspended or parked; `released`:
+    it was once, and its record may be committed since; `joined`: it steers another one; `first`: it was redriven
     and went before what waited; `gone`: its content is unset; `steps`: the numbers of those that are journaled."""
 
-    __slots__ = ("began", "claimed_at", "first", "gone", "introduced", "joined", "outcomes", "steps", "user", "waits")
+    __slots__ = (
+        "began",
+        "claimed_at",
+        "first",
+        "gone",
+        "introduced",
+        "joined",
+        "outcomes",
+        "released",
+        "steps",
+        "user",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.introduced: int | None = None
         self.began: int | None = None
         self.claimed_at = -1
         self.user: str | None = None
-        self.waits = False
+        self.waits = self.released = False
         self.joined = False
         self.first = False
         self.gone = False

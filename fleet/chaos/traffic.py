@@ -83,7 +83,7 @@ class Traffic:
         chances = self._chances
         if self._past and chances.random() < COPIES:
             again = chances.choice(self._past)
-            return again._replace(again=True, cancel_after_s=None, delete_after_s=None, approve_after_s=None)
+            return Ask(*again[:7], again=True)
         self._turns += 1
         speaker, turn = chances.choice(self._speakers), f"{self._run}-t{self._turns}"
         text, answer = self._said(speaker.agent, turn)

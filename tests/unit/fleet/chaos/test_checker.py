@@ -429,6 +429,25 @@ def test_what_is_under_way_is_no_breach() -> None:
     assert verdict.pending == 2
 
 
+@pytest.mark.parametrize(("settled", "breaches"), [(False, set[Kind]()), (True, {Kind.NO_TERMINAL, Kind.UNFINISHED})])
+def test_of_a_turn_that_was_suspended_a_commit_says_nothing_while_the_fleet_is_at_work(
+    settled: bool, breaches: set[Kind]
+) -> None:
+    """Its record is committed with the SUSPEND; replies are read before the journal, which knows more of it."""
+    history = clean()
+    for turn in ("t5", "t6"):
+        offset = history.record(turn)
+        history.claim(turn, offset=offset)
+        history.row("suspend", {"turn": turn, "attempt": 1, "call": f"{turn}.0", "deadline_ms": 9, "step": "ask"})
+        history.claim(turn, 2, offset)
+        if turn == "t5":
+            history.finish(turn, 2)
+    history.committed = len(history.turns)
+    found = history.verdict(settled=settled)
+
+    assert {finding.kind for finding in found.findings} == breaches
+
+
 def test_a_refused_record_is_no_turn() -> None:
     history = clean()
     history.letter(history.record("t5"))

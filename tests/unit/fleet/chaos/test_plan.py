@@ -67,6 +67,7 @@ def test_a_copy_says_what_the_turn_said_and_a_session_keeps_its_way() -> None:
         ways.setdefault(ask.session, set()).add((ask.agent, ask.by_gateway))
         if ask.again:
             assert ask.value == first[ask.turn].value
+            assert ask == Ask(*ask[:7], again=True), "it commands nothing"
         else:
             assert ask.turn not in first
             first[ask.turn] = ask
