@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fleet.exits import CommandError, Exit
 from fleet.new import Kind
-from schemas.settings import PREFIX, LocalSettings, unknown_variables
+from schemas.settings import LocalSettings, complaint, unknown_variables
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -357,12 +357,6 @@ def pins_revoke(server: Server, tool: ToolName, data: Data = None) -> None:
     raise SystemExit(decide(data, server, tool, digest=None, accept=False))
 
 
-def bad_setting(error: ValidationError) -> str:
-    """A setting that cannot be read, by the name of its variable."""
-    complaint = error.errors(include_url=False, include_input=False)[0]
-    return f"{PREFIX}{'_'.join(str(step) for step in complaint['loc']).upper()}: {complaint['msg']}"
-
-
 def main() -> None:
     """The entry point."""
     for sentence in unknown_variables(os.environ):
@@ -373,7 +367,7 @@ def main() -> None:
         print(f"fleet: {error.text}", file=sys.stderr)
         raise SystemExit(error.code) from None
     except ValidationError as error:
-        print(f"fleet: {bad_setting(error)}", file=sys.stderr)
+        print(f"fleet: {complaint(error)}", file=sys.stderr)
         raise SystemExit(Exit.USAGE) from None
     except KeyboardInterrupt:
         raise SystemExit(Exit.INTERRUPTED) from None

@@ -38,6 +38,7 @@ from schemas.settings import (
     MongoSettings,
     SessionSettings,
     WorkerSettings,
+    complaint,
     unknown_variables,
 )
 from schemas.topics import Topics, load_topics
@@ -69,8 +70,7 @@ async def run() -> None:
         kafka, mongo, settings = KafkaSettings(), MongoSettings(), GatewaySettings()
         sessions, logs = SessionSettings(), WorkerSettings()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise CannotStart(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; docs/settings.md lists them") from None
+        raise CannotStart(f"{complaint(error)}; docs/settings.md lists them") from None
     configure(logs.log_format, logs.log_level)
     for sentence in unknown_variables(os.environ):
         _log.warning(sentence)

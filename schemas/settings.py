@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "FLEET_"
 PROVIDERS = ("anthropic", "google", "bedrock")
 """Model providers beside the OpenAI-compatible endpoint; a model's name begins with one and a colon."""
+_LONGEST_S = 315_360_000  # ten years
+_INT64 = 2**63 - 1
+_BROKER = r"\s*(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]+)(:[0-9]{1,5})?\s*"
 
 
 def provider_of(model: str) -> str:
@@ -22,17 +25,40 @@ def provider_of(model: str) -> str:
 
 
 class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _storable(cls, value: object, info: ValidationInfo) -> object:
+        """More than this overflows only later, in the middle of a turn."""
+        name = info.field_name or ""
+        most = _LONGEST_S if name.endswith("_s") else _LONGEST_S * 1_000 if name.endswith("_ms") else _INT64
+        if isinstance(value, int | float) and value > most:
+            raise ValueError(f"at most {most}")
+        return value
 
 
 class KafkaSettings(_Settings):
     """The broker."""
 
-    kafka_bootstrap: str = Field("", description="Brokers, comma separated; empty: `fleet up` starts an embedded one")
+    kafka_bootstrap: str = Field(
+        "",
+        pattern=rf"^({_BROKER}(,{_BROKER})*)?$",
+        description="Brokers `host:port`, comma separated; empty: `fleet up` starts an embedded one",
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="As Kafka names it"
     )
-    kafka_sasl_mechanism: str = Field("PLAIN", description="As Kafka names it")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="As Kafka names it"
+    )
     kafka_sasl_username: str = Field("", description="For PLAIN and SCRAM")
     kafka_sasl_password: str = Field("", description="For PLAIN and SCRAM", repr=False)
     kafka_ssl_cafile: str = Field("", description="CA certificates, a path; empty: the system's")
@@ -48,8 +74,21 @@ class KafkaSettings(_Settings):
     kafka_publish_timeout_s: float = Field(
         8.0, gt=0, description="How long a publish may take before it is answered `publish_unknown` (seconds)"
     )
-    topic_prefix: str = Field("", description="Put before every topic and group name; tests use it")
+    topic_prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._\-]{0,200}$",
+        description="Put before every topic and group name; tests use it",
+    )
     topics_file: Path | None = Field(None, description="The list of topics; empty: topics.yaml of the distribution")
+
+    @model_validator(mode="after")
+    def _beats_in_time(self) -> KafkaSettings:
+        if self.kafka_heartbeat_ms * 2 > self.kafka_session_timeout_ms:
+            raise ValueError(
+                f"{PREFIX}KAFKA_HEARTBEAT_MS: at most half of {PREFIX}KAFKA_SESSION_TIMEOUT_MS "
+                f"({self.kafka_session_timeout_ms}), else workers that live are replaced"
+            )
+        return self
 
 
 class MongoSettings(_Settings):
@@ -141,7 +180,10 @@ class SessionSettings(_Settings):
 
     session_idle_s: int = Field(2_592_000, ge=1, description="A session idle for so long expires (seconds)")
     session_keep_keys_s: int = Field(
-        1_209_600, ge=60, description="Keys of a closed session stay for so long (seconds); never below topic retention"
+        1_209_600,
+        ge=60,
+        description="Keys of a closed session stay for so long (seconds); a worker refuses less than the retention of "
+        "`agent.turns` and `agent.control`",
     )
     session_quarantine_s: int = Field(
         86_400, ge=1, description="A session waits at most so long for its poisonous turn to be dealt with (seconds)"
@@ -149,7 +191,9 @@ class SessionSettings(_Settings):
     sweep_interval_s: float = Field(60.0, gt=0, description="Pause between two sweeps for expired sessions (seconds)")
     sweep_batch: int = Field(200, ge=1, le=10_000, description="Sessions a sweep handles at a time")
     turn_timeout_s: float = Field(300.0, gt=0, description="Deadline of a turn that brings none (seconds)")
-    content_bytes: int = Field(262_144, ge=1_024, description="Limit of text and parts of one turn (bytes)")
+    content_bytes: int = Field(
+        262_144, ge=1_024, le=1_000_000, description="Limit of text and parts of one turn (bytes)"
+    )
 
 
 class GatewaySettings(_Settings):
@@ -251,13 +295,13 @@ class BudgetSettings(_Settings):
     """Budgets (docs/ledger.md). 0: no limit; money in the currency of the price table"""
 
     budget_turn_tokens: int = Field(0, ge=0, description="Tokens of one turn, where its agent says nothing else")
-    budget_turn_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one turn, likewise")
+    budget_turn_money: float = Field(0.0, ge=0, description="Money of one turn, likewise")
     budget_session_tokens: int = Field(0, ge=0, description="Tokens of one session, where its agent says nothing else")
-    budget_session_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one session, likewise")
+    budget_session_money: float = Field(0.0, ge=0, description="Money of one session, likewise")
     budget_user_tokens: int = Field(0, ge=0, description="Tokens of one user of a tenant in a day (UTC)")
-    budget_user_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one user in a day (UTC)")
+    budget_user_money: float = Field(0.0, ge=0, description="Money of one user in a day (UTC)")
     budget_day_tokens: int = Field(0, ge=0, description="Tokens of one tenant in a day (UTC)")
-    budget_day_money: float = Field(0.0, ge=0, allow_inf_nan=False, description="Money of one tenant in a day (UTC)")
+    budget_day_money: float = Field(0.0, ge=0, description="Money of one tenant in a day (UTC)")
     budget_output_tokens: int = Field(
         4_096, ge=1, description="`max_tokens` of a model call that says none, where there is a budget (tokens)"
     )
@@ -285,6 +329,16 @@ GROUPS: tuple[type[_Settings], ...] = (
 def known_variables() -> list[str]:
     """Every variable that means something here."""
     return [PREFIX + name.upper() for group in GROUPS for name in group.model_fields]
+
+
+def complaint(error: ValidationError) -> str:
+    """What is wrong with which variable: one sentence, without the value, which may be a secret."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    said = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return said
+    name, *within = map(str, first["loc"])
+    return ": ".join((PREFIX + name.upper(), *within, said))
 
 
 def unknown_variables(environ: Mapping[str, str] | Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from pydantic import Field, model_validator
 from schemas.base import Frozen
 
 MIN_ISR = "min.insync.replicas"
+RETENTION = "retention.ms"
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "topics.yaml"
 
 
@@ -30,6 +32,12 @@ class Topic(Frozen):
     co_partitioned_with: str | None = None
     replication_factor: int = Field(default=3, ge=1)
     config: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def retention_s(self) -> float:
+        """How long a record may come again. 0: the list does not say."""
+        kept = self.config.get(RETENTION, "0")
+        return math.inf if kept.startswith("-") else int(kept) / 1_000 if kept.isdecimal() else 0.0
 
     def sized(self, replicas: int) -> Topic:
         """This topic with `replicas` copies; min ISR stays below them so that one broker may be missing."""

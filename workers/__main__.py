@@ -32,7 +32,6 @@ from broker.port import BrokerUnavailable
 from broker.topics import TopicsMismatch, require_topics
 from journal.mongo import MongoStore
 from journal.port import StoreMismatch, StoreUnavailable
-from schemas.codec import first_error
 from schemas.settings import (
     BudgetSettings,
     KafkaSettings,
@@ -40,6 +39,7 @@ from schemas.settings import (
     MongoSettings,
     SessionSettings,
     WorkerSettings,
+    complaint,
     unknown_variables,
 )
 from schemas.topics import Topics, load_topics
@@ -101,7 +101,7 @@ async def run() -> int:
     kafka, sessions = KafkaSettings(), SessionSettings()
     loop = asyncio.get_running_loop()
     contain(loop)
-    topics = load_topics(kafka.topics_file)
+    topics = check_retention(load_topics(kafka.topics_file), sessions.session_keep_keys_s)
     store, publisher, admin = MongoStore(MongoSettings()), KafkaPublisher(kafka, topics.names), KafkaAdmin(kafka)
     await asyncio.gather(require_topics(admin, topics), store.start())
     await _check_topics(store, admin, topics)
@@ -255,6 +255,17 @@ def _calm() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
+def check_retention(topics: Topics, keep_s: int) -> Topics:
+    """`topics`; a record that outlives the keys of its session would run again. Raises TopicsMismatch."""
+    for topic in map(topics.named, (TURNS, CONTROL)):
+        if topic.retention_s > keep_s:
+            raise TopicsMismatch(
+                f"{topic.name} keeps records for {topic.retention_s:.0f} s, FLEET_SESSION_KEEP_KEYS_S is {keep_s}: a "
+                "turn that comes again would run again; raise the one, or lower retention.ms in topics.yaml"
+            )
+    return topics
+
+
 async def _check_topics(store: MongoStore, admin: KafkaAdmin, topics: Topics) -> None:
     """The number of partitions of a stream that carries sessions is fixed for its life: refuse another one. A stream
     that was created anew: see to the turns whose records are gone."""
@@ -274,7 +285,7 @@ def main() -> int:
     try:
         return uvloop.run(run())
     except ValidationError as error:
-        print(f"settings: {first_error(error)}", file=sys.stderr)
+        print(f"{complaint(error)}; docs/settings.md lists them", file=sys.stderr)
     except REFUSED as error:
         print(str(error), file=sys.stderr)
     return 1

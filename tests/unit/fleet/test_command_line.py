@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from fleet.__main__ import app, bad_setting
+from fleet.__main__ import app
 from fleet.exits import Exit
-from schemas.settings import GatewaySettings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
 COMMANDS = ("new", "up", "chat", "send", "topics check", "topics apply", "session show", "session delete", "agents")
@@ -34,10 +32,3 @@ def test_every_command_has_help_and_a_place_in_the_docs(command: str) -> None:
 def test_wrong_usage_has_its_own_exit_code() -> None:
     assert CliRunner().invoke(app, ["send"]).exit_code == Exit.USAGE
     assert CliRunner().invoke(app, ["up", "--workers", "0"]).exit_code == Exit.USAGE
-
-
-def test_a_setting_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLEET_GATEWAY_PORT", "many")
-    with pytest.raises(ValidationError) as caught:
-        GatewaySettings()
-    assert bad_setting(caught.value).startswith("FLEET_GATEWAY_PORT: ")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
+from broker.topics import TopicsMismatch
+from schemas.settings import SessionSettings
 from schemas.topics import load_topics
+from workers.__main__ import check_retention
 
 ENTRY = "  - {name: %s, key: session id, schema: turn, partitions: %d%s}\n"
 
@@ -59,3 +63,19 @@ def test_fewer_replicas_lower_min_isr_so_that_one_broker_may_be_missing() -> Non
     assert turns.sized(3).config["min.insync.replicas"] == "2"
     assert turns.sized(2).config["min.insync.replicas"] == "1"
     assert turns.sized(1).config["min.insync.replicas"] == "1"
+
+
+def test_a_record_that_may_outlive_the_keys_of_its_session_is_refused() -> None:
+    kept = load_topics()
+    check_retention(kept, 604_800)
+    check_retention(kept, SessionSettings.model_fields["session_keep_keys_s"].default)
+    with pytest.raises(TopicsMismatch, match=r"agent\.turns keeps records for 604800 s.*KEEP_KEYS_S is 604799"):
+        check_retention(kept, 604_799)
+
+
+@pytest.mark.parametrize(("config", "seconds"), [("-1", math.inf), ("5000", 5.0), ("soon", 0.0), (None, 0.0)])
+def test_how_long_a_topic_keeps_records(tmp_path: Path, config: str | None, seconds: float) -> None:
+    said = "" if config is None else f', config: {{retention.ms: "{config}"}}'
+    file = tmp_path / "topics.yaml"
+    file.write_text("topics:\n" + ENTRY % ("a", 1, said))
+    assert load_topics(file).named("a").retention_s == seconds
