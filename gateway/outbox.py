@@ -12,6 +12,7 @@ from gateway.event import Event
 
 _OVERHEAD_BYTES = 120
 _MAX_JOINED_CHARS = 65_536
+_ALWAYS = 3  # frames that may wait, whatever they take: else what is larger than the queue never gets there
 
 
 class _Item:
@@ -59,7 +60,8 @@ class _Item:
 
 
 class Outbox:
-    """One connection's queue. `put` never waits; over `max_bytes` the queue is dropped and `on_overflow` called."""
+    """One connection's queue. `put` never waits; over `max_bytes` the queue is dropped and `on_overflow` called, but
+    for the first three frames in it: each has bounds of its own."""
 
     def __init__(self, max_bytes: int, on_overflow: Callable[[], None]) -> None:
         self._max_bytes = max_bytes
@@ -123,7 +125,7 @@ class Outbox:
 
     def _grow(self, size: int) -> None:
         self.bytes += size
-        if self.bytes > self._max_bytes:
+        if self.bytes > self._max_bytes and len(self._items) > _ALWAYS:
             self.overflowed = True
             self._items.clear()
             self._deltas.clear()

@@ -107,3 +107,22 @@ async def test_a_taker_waits_and_wakes() -> None:
 
     assert item is not None
     assert await closing is None
+
+
+async def test_what_is_larger_than_the_queue_gets_there_all_the_same() -> None:
+    box, over = outbox(1_048_576)
+    largest = "x" * 500_000 + "😀"  # as Python holds it: four bytes for each character
+    box.say(json.dumps({"type": "recovered", "text": largest}, ensure_ascii=False))
+    box.put(completed(2, largest))
+
+    assert over == []
+    assert [frame["text"] for frame in await taken(box)] == [largest, largest]
+    assert box.bytes == 0
+
+
+async def test_many_that_are_large_do_not() -> None:
+    box, over = outbox(1_048_576)
+    for seq in range(8):
+        box.put(completed(seq, "x" * 500_000, turn=f"t{seq}"))
+
+    assert over == ["over"]
