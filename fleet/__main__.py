@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from pydantic import ValidationError
@@ -357,8 +358,17 @@ def pins_revoke(server: Server, tool: ToolName, data: Data = None) -> None:
     raise SystemExit(decide(data, server, tool, digest=None, accept=False))
 
 
+def lenient(*streams: TextIO) -> None:
+    """What a stream cannot hold is a question mark on it, no end of the command: bytes that are no text, half of a
+    surrogate pair, a terminal that knows ASCII alone."""
+    for stream in streams:
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """The entry point."""
+    lenient(sys.stdin, sys.stdout)
     for sentence in unknown_variables(os.environ):
         print(f"fleet: {sentence}", file=sys.stderr)
     try:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fleet import addresses
+from fleet.cells import cells
 from fleet.exits import Exit
 from fleet.registries import loaded
 from fleet.store import opened
@@ -60,8 +61,8 @@ def _table(rows: list[dict[str, Any]], *, counted: bool) -> Table:
     table = Table("agent", "version", "from", "new sessions", *(["sessions"] if counted else []), "", box=None)
     for row in rows:
         notes = "default" if row["default"] else "" if row["from"] else "not registered any more"
-        cells = [row["name"], row["version"], row["from"], row["new_sessions"]]
-        table.add_row(*cells, *([str(row["sessions"])] if counted else []), notes)
+        said = [row["name"], row["version"], row["from"], row["new_sessions"]]
+        table.add_row(*cells(*said, *([str(row["sessions"])] if counted else []), notes))
     return table
 
 

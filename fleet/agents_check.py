@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fleet import addresses
+from fleet.cells import cells
 from fleet.exits import CommandError, Exit
 from fleet.store import opened
 from schemas.settings import WorkerSettings
@@ -72,9 +73,9 @@ def _show(servers: list[dict[str, Any]], *, as_json: bool) -> None:
     table = Table("server", "tool", "called", "pin", box=None, pad_edge=False)
     for server in servers:
         if server.get("away"):
-            table.add_row(server["server"], f"away: {server['away']}")
+            table.add_row(*cells(server["server"], f"away: {server['away']}"))
         for tool in server["tools"]:
-            table.add_row(server["server"], tool["tool"], tool.get("called", ""), tool.get("pin", ""))
+            table.add_row(*cells(server["server"], tool["tool"], tool.get("called", ""), tool.get("pin", "")))
         for left in server.get("left", ()):
-            table.add_row(server["server"], left["name"], "", f"left out: {left['why']}")
+            table.add_row(*cells(server["server"], left["name"], "", f"left out: {left['why']}"))
     Console().print(table if servers else "no MCP servers: FLEET_MCP names no file, or one without servers")

@@ -13,6 +13,7 @@ Read = Callable[[str, str], Awaitable[str]]
 Say = Callable[[str], None]
 Decision = dict[str, Any]
 DENY: Decision = {"decision": "deny"}
+_BLANK = "\u115f\u1160\u3164\uffa0"  # letters that look like nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ async def _allow(frame: Mapping[str, Any], read: Read, say: Say) -> Decision:
         if said == "e":
             arguments = await _edited(arguments, read, say)
         elif said in {"y", "yes"}:
-            return {"decision": "allow"} if arguments == given else {"decision": "allow", "arguments": arguments}
+            edited = spelled(arguments) != spelled(given)  # 1 is not true
+            return {"decision": "allow", "arguments": arguments} if edited else {"decision": "allow"}
         else:
             return DENY
 
@@ -55,7 +57,7 @@ async def _edited(arguments: dict[str, Any], read: Read, say: Say) -> dict[str, 
     while True:
         line = await read("arguments: ", line)
         try:
-            edited = json.loads(line)
+            edited = _read(line)
         except ValueError as error:
             say(f"that is no JSON: {error}")
             continue
@@ -75,15 +77,22 @@ async def _answer(frame: Mapping[str, Any], read: Read, say: Say) -> Decision:
         if not line.strip():
             return DENY
         try:
-            return {"decision": "allow", "answer": json.loads(line) if as_json else line}
+            return {"decision": "allow", "answer": _read(line) if as_json else line}
         except ValueError as error:
             say(f"that is no JSON: {error}")
+
+
+def _read(line: str) -> Any:
+    """JSON that every reader takes: Python's own takes NaN as well, and what overflows. Raises ValueError."""
+    value = json.loads(line)
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    return value
 
 
 def spelled(value: object) -> str:
     """JSON on one line; what could hide or turn around what stands beside it is escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() and char not in _BLANK else json.dumps(char)[1:-1] for char in text)
 
 
 def seen(text: str) -> str:

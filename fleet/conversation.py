@@ -46,22 +46,24 @@ class Conversation:
         self._socket: ClientConnection | None = None
         self._answer: Answer | None = None
         self._decision: dict[str, Any] | None = None
+        self._cancel: dict[str, Any] | None = None
 
     async def ask(self, text: str) -> AsyncIterator[Sight]:
         """Say `text`; what is to be seen as it comes. Afterwards `end` tells how the turn ended."""
         answer = self._answer = Answer(mint())
-        self._decision = None
+        self._decision = self._cancel = None
         turn = {"type": "turn", "session": self.session, "turn": answer.turn, "text": text, "ref": answer.turn}
         if self._agent:
             turn["agent"] = self._agent
         retries = 0
         await self._send(turn)
+        await self._send_pending()
         while answer.end is None:
             frame = await self._receive()
             if frame is None:
                 await self._reconnect()
                 await self._send(self._attach(answer) if answer.accepted else turn)
-                await self._send_decision()
+                await self._send_pending()
             elif (decision := self._decision_of(frame)) is not None:
                 for sight in await self._told(answer, decision, frame):
                     yield sight
@@ -84,7 +86,8 @@ class Conversation:
     async def cancel(self) -> None:
         """Ask for the running turn to be cancelled; its end comes out of `ask`."""
         if self._answer is not None and self._answer.end is None:
-            await self._send({"type": "cancel", "session": self.session, "turn": self._answer.turn, "op": mint()})
+            self._cancel = {"type": "cancel", "session": self.session, "turn": self._answer.turn, "op": mint()}
+            await self._send_now(self._cancel)
 
     async def decide(self, asked: Asked, decision: Decision) -> None:
         """Send what was decided; sent again until the gateway says what became of it."""
@@ -92,12 +95,17 @@ class Conversation:
             op = mint()
             place = {"session": self.session, "turn": self._answer.turn, "call": asked.call}
             self._decision = {"type": "approve", **place, **decision, "op": op, "ref": op}
-            if self._socket is not None:  # else `ask` is about to connect, and sends it then
-                await self._send_decision()
+            await self._send_now(self._decision)
 
-    async def _send_decision(self) -> None:
-        if self._decision is not None:
-            await self._send(self._decision)
+    async def _send_now(self, frame: dict[str, Any]) -> None:
+        if self._socket is not None:  # else `ask` is about to connect, and sends it then
+            await self._send(frame)
+
+    async def _send_pending(self) -> None:
+        """After the turn, and after every attach: an op that is sent twice has one effect."""
+        for frame in (self._decision, self._cancel):
+            if frame is not None:
+                await self._send(frame)
 
     def _decision_of(self, frame: dict[str, Any]) -> dict[str, Any] | None:
         """The decision that this frame is about."""

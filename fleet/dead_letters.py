@@ -21,6 +21,7 @@ from broker.kafka_scan import KafkaScan
 from broker.port import BrokerUnavailable, PublishError, PublishUnknown
 from fleet import addresses
 from fleet.answer import printable
+from fleet.asking import spelled
 from fleet.exits import CommandError, Exit
 from fleet.letter import CONTROL, TURNS, Letter, Wanted, described, summary
 from fleet.moment import moment, moment_ms
@@ -75,7 +76,7 @@ def list_letters(data: Path | None, wanted: Wanted, *, all_states: bool, as_json
     shown = [one for one in found.letters if all_states or _open(found, one)]
     rows = [summary(one, found.marks.get(one.id)) for one in shown]
     if as_json:
-        print(json.dumps({"letters": rows, "foreign": found.foreign}, ensure_ascii=False))
+        print(spelled({"letters": rows, "foreign": found.foreign}))
         return Exit.OK
     if rows:
         _print_table(rows)
@@ -97,7 +98,7 @@ def show(data: Path | None, letter_id: str, *, as_json: bool) -> Exit:
         raise CommandError(Exit.DIFFERENT, f"there is no dead letter {letter_id}")
     whole = described(found.letters[0], found.marks.get(letter_id))
     if as_json:
-        print(json.dumps(whole, ensure_ascii=False))
+        print(spelled(whole))
     else:
         _print_letter(whole)
     return Exit.OK

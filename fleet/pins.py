@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fleet import addresses
+from fleet.cells import cells
 from fleet.exits import CommandError, Exit
 from fleet.store import opened
 from journal.port import Pin
@@ -26,7 +27,7 @@ def list_pins(data: Path | None, *, waiting: bool, as_json: bool) -> Exit:
         return Exit.OK
     table = Table("server", "tool", "state", "offered", box=None, pad_edge=False)
     for pin in pins:
-        table.add_row(pin.server, pin.tool, state(pin), pin.offered[:12])
+        table.add_row(*cells(pin.server, pin.tool, state(pin), pin.offered[:12]))
     Console().print(table)
     return Exit.OK
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from broker.port import Position
 from fleet import addresses
 from fleet.answer import Answer, Piece, ending, printable
+from fleet.asking import spelled
 from fleet.exits import CommandError, Exit
 from fleet.wire import Wire, connected, within
 from schemas.codec import check_turn, encode_turn, first_error, turn_headers
@@ -98,7 +99,7 @@ def _say_published(session: str, turn: str, position: Position, *, as_json: bool
 def _say_end(end: dict[str, Any], *, as_json: bool) -> Exit:
     shown = end.pop("_shown", False)
     if as_json:
-        print(json.dumps(end, ensure_ascii=False))
+        print(spelled(end))
     elif not shown and end.get("text"):
         print(printable(end["text"]))
     if said := ending(end):

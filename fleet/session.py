@@ -10,6 +10,7 @@ from typing import Any
 
 from fleet import addresses
 from fleet.answer import printable
+from fleet.asking import spelled
 from fleet.exits import CommandError, Exit
 from fleet.moment import moment
 from fleet.store import opened
@@ -31,7 +32,7 @@ def show(data: Path | None, tenant: str, session: str, *, as_json: bool) -> Exit
     if state.opened is None:
         raise CommandError(Exit.DIFFERENT, _missing(session, state))
     found = describe(tenant, session, state)
-    print(json.dumps(found, ensure_ascii=False) if as_json else _for_people(found))
+    print(spelled(found) if as_json else _for_people(found))
     return Exit.OK
 
 

@@ -160,6 +160,57 @@ async def test_a_cancel_names_the_running_turn() -> None:
     assert conversation.end["type"] == "cancelled"
 
 
+async def test_a_cancel_while_the_connection_is_lost_is_sent_after_it_on_the_same_one() -> None:
+    async def first(stage: Stage) -> None:
+        turn = (await stage.hear())["turn"]
+        await stage.tell("delta", turn, 1, text="half")
+        await stage.connection.close(1012)
+
+    async def second(stage: Stage) -> None:
+        attached = await stage.hear()
+        cancel = await stage.hear()
+        assert (attached["type"], cancel["type"], cancel["turn"]) == ("attach", "cancel", attached["turn"])
+        await stage.tell("cancelled", attached["turn"], 2, by="user", text="half")
+
+    cancels: list[asyncio.Task[None]] = []
+    async with gateway(first, second) as (address, _):
+        conversation = Conversation(
+            address,
+            session="s",
+            user="u",
+            patience_s=2.0,
+            note=lambda _: cancels.append(asyncio.create_task(conversation.cancel())),
+        )
+        async with asyncio.timeout(10):
+            async for _ in conversation.ask("hi"):
+                pass
+        await conversation.close()
+    assert conversation.end is not None
+    assert (conversation.end["type"], len(cancels)) == ("cancelled", 1)
+
+
+async def test_a_cancel_that_was_lost_with_the_connection_is_sent_again_under_the_same_op() -> None:
+    async def first(stage: Stage) -> None:
+        turn = (await stage.hear())["turn"]
+        await stage.tell("delta", turn, 1, text="half")
+        await stage.hear()
+        await stage.connection.close(1012)
+
+    async def second(stage: Stage) -> None:
+        turn = (await stage.hear())["turn"]
+        await stage.hear()
+        await stage.tell("cancelled", turn, 2, by="user", text="half")
+
+    async with gateway(first, second) as (address, heard):
+        conversation = Conversation(address, session="s", user="u", patience_s=2.0)
+        async with asyncio.timeout(10):
+            async for _ in conversation.ask("hi"):
+                await conversation.cancel()
+        await conversation.close()
+    assert [frame["type"] for frame in heard] == ["turn", "cancel", "attach", "cancel"]
+    assert heard[1] == heard[3]
+
+
 async def test_where_no_gateway_answers_one_sentence_says_what_to_do() -> None:
     with pytest.raises(CommandError, match="fleet up") as caught:
         await answer(f"http://127.0.0.1:{free_port()}")

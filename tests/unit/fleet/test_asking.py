@@ -52,6 +52,21 @@ async def test_edited_arguments_are_shown_again_before_they_are_allowed() -> Non
     assert person.told[-1] == 'pay {"eur": 3}'
 
 
+async def test_what_python_takes_for_the_same_is_an_edit() -> None:
+    asked = {**PAY, "arguments": {"n": 1}}
+    assert await decided(asked, Person("e", '{"n": true}', "y")) == {"decision": "allow", "arguments": {"n": True}}
+    assert await decided(asked, Person("e", '{"n": 1}', "y")) == {"decision": "allow"}
+
+
+@pytest.mark.parametrize("line", ['{"n": NaN}', '{"n": -Infinity}', '{"n": 1e999}', '{"n": "\\ud800"}'])
+async def test_what_only_python_takes_for_json_is_typed_again(line: str) -> None:
+    person = Person("e", line, '{"n": 2}', "y")
+    assert await decided(PAY, person) == {"decision": "allow", "arguments": {"n": 2}}
+    assert any(told.startswith("that is no JSON") for told in person.told)
+    json_asked = {**ASK, "schema": {"type": "object"}}
+    assert await decided(json_asked, Person(line, '{"n": 2}')) == {"decision": "allow", "answer": {"n": 2}}
+
+
 async def test_ctrl_c_while_editing_denies() -> None:
     assert await decided(PAY, Person("e", KeyboardInterrupt)) == DENY
 
@@ -74,3 +89,4 @@ async def test_no_answer_denies() -> None:
 
 def test_what_is_decided_on_hides_nothing() -> None:
     assert spelled({"to": "a\u202eb\x1b"}) == '{"to": "a\\u202eb\\u001b"}'
+    assert spelled("a\u3164\u00a0\U000e0041") == r'"a\u3164\u00a0\udb40\udc41"'
