@@ -190,3 +190,56 @@ async def test_what_is_decided_elsewhere_closes_it(pages: Pages) -> None:
         await page.see(".decided", "denied by anonymous")
         await page.gone(".asked")
         await page.see("article.assistant:not(.running) > p", "paid null")
+
+
+async def test_a_plan_of_plain_texts_is_one(pages: Pages) -> None:
+    @agent(name="plain", version="1")
+    async def plain(turn: AgentTurn, ctx: Context) -> str:
+        ctx.state("plan", ["look", {"text": "book"}, 3, None])
+        return "done"
+
+    async with pages(plain) as page:
+        await page.open("plain")
+        await page.say("hi")
+        await page.see("article.assistant:not(.running) > p", "done")
+        await page.see(".plan li:nth-child(1)", "look")
+        await page.see(".plan li:nth-child(2)", "book")
+        await page.see(".plan li:nth-child(3)", "3")
+
+
+async def test_an_address_that_names_no_session_begins_one(pages: Pages) -> None:
+    async with pages(pays([])) as page:
+        await page.open("%E0%A4%A")
+        assert (await page.script("return location.hash")).startswith("#chat-")
+
+
+async def test_arguments_hide_nothing_from_whoever_decides(pages: Pages) -> None:
+    hidden = "a\u202eb\U000e0041c\u3164d\u00a0e😀f\ng"
+
+    @agent(name="hides", version="1")
+    async def hides(turn: AgentTurn, ctx: Context) -> str:
+        await ctx.approval("may I?", name="pay", arguments={"to": hidden}, expires_s=60)
+        return "done"
+
+    async with pages(hides) as page:
+        await page.open("hides")
+        await page.say("hi")
+        await page.see(".asked", "may I?")
+        shown = await page.script("return document.querySelector('.asked textarea').value")
+        assert "".join(shown.split()) == (r'{"to":"a\u202eb\udb40\udc41c\u3164d\u00a0e' + "😀" + r'f\ng"}')
+        assert json.loads(shown) == {"to": hidden}
+
+
+async def test_a_cancel_outlives_the_connection(pages: Pages) -> None:
+    @agent(name="endless", version="1")
+    async def endless(turn: AgentTurn, ctx: Context) -> str:
+        ctx.emit("begun")
+        await asyncio.Event().wait()
+        return "never"
+
+    async with pages(endless) as page:
+        await page.open("endless")
+        await page.say("hi")
+        await page.see("article.assistant.running > p", "begun")
+        await page.script("socket.close(); document.getElementById('cancel').click()")
+        await page.see("article.assistant:not(.running) .note", "cancelled")

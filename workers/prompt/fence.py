@@ -13,8 +13,12 @@ from schemas.history import HistoryItem
 from workers.agent import user as as_user
 
 _BRACKETS = str.maketrans(dict.fromkeys("<＜﹤〈⟨", "‹") | dict.fromkeys(">＞﹥〉⟩", "›"))
-# Control characters but tab and newline, what turns the direction of text, and tags that no reader sees.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]")
+# Control characters but tab and newline, what turns the direction of text, and what no reader sees: spaces of no width,
+# tags and selectors, in which whole sentences can be hidden. What emoji and some scripts are joined by stays.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    "\U000e0000-\U000e01ef]"
+)
 
 
 def fenced(name: str, note: str, text: str) -> HistoryItem:
