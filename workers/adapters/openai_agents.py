@@ -11,7 +11,7 @@ import asyncio
 import copy
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -42,8 +42,11 @@ from workers.adapters.openai_agents_items import (
     to_tool_output,
 )
 from workers.agent import AgentSpec, AgentTurn, ModelAnswer, Reply, SessionInfo
+from workers.agent import assistant as as_assistant
+from workers.agent import user as as_user
 from workers.context import Context, ModelParams
 from workers.models.port import ToolSpec
+from workers.output import NotFitting, Output
 from workers.prompt.compile import Prompt
 from workers.prompt.turn import noted, prompted
 from workers.tools.calling import carry_out
@@ -118,14 +121,45 @@ class _Line:
         self.only = only  # what the turn brought of tools' names
         self.first: ModelAnswer | None = None
         self._said = ""
+        self._handed: dict[str, ToolCall] = {}  # handoffs that the model asked for last
         self._finish: Finish = "stop"
+        self._inner = within is not None
         self.ending: Ending = Ending() if within is None else within.ending
 
-    async def ask(self, messages: list[HistoryItem], params: ModelParams) -> agents.ModelResponse:
+    async def ask(
+        self, messages: list[HistoryItem], params: ModelParams, wanted: Output | None, handoffs: Collection[str]
+    ) -> agents.ModelResponse:
+        """`handoffs`: the names of the calls that the SDK answers by itself."""
+        for item in messages:
+            if item.call in self._handed:
+                await self.ctx.answer_call(self._handed.pop(item.call), ToolOutput(item.parts))
+        answer = await self._asked(messages, params, wanted)
+        if not self._inner:
+            self._handed = {call.call: call for call in answer.calls if call.name in handoffs}
+        return agents.ModelResponse(to_output(answer), _usage(answer.usage), response_id=None)
+
+    async def _asked(self, messages: list[HistoryItem], params: ModelParams, wanted: Output | None) -> ModelAnswer:
+        """A value that does not fit is asked for once more; of one that fits, the JSON alone goes to the SDK."""
+        answer = await self._answer(messages, params)
+        if wanted is None or answer.calls:
+            return answer
+        try:
+            return replace(answer, text=json.dumps(wanted.read(answer.text)))
+        except NotFitting as fault:
+            said = as_user(f"That does not fit: {fault}\nAnswer again, with the JSON alone.")
+        self.ctx.emit("\n")
+        again = await self._answer([*messages, as_assistant(answer.text or "[nothing]"), said], params)
+        again = replace(again, usage=(*answer.usage, *again.usage))
+        try:
+            return again if again.calls else replace(again, text=json.dumps(wanted.read(again.text)))
+        except NotFitting as fault:
+            raise TerminalError(Code.MODEL_ERROR, f"the model's output does not fit, twice: {fault}") from None
+
+    async def _answer(self, messages: list[HistoryItem], params: ModelParams) -> ModelAnswer:
         answer = await self.ctx.model(messages, **params)
         self.first = self.first or answer
         self._said, self._finish = answer.text, answer.finish
-        return agents.ModelResponse(to_output(answer), _usage(answer.usage), response_id=None)
+        return answer
 
     async def call(self, tool: FunctionTool, policy: ToolPolicy, context: ToolContext[Any], arguments: str) -> Any:
         """One call, in a branch of its own: the calls of one message run side by side."""
@@ -180,15 +214,16 @@ class FleetModel(Model):
         tracing: agents.ModelTracing,
         **_: Any,
     ) -> agents.ModelResponse:
+        wanted = _wanted(output_schema)
         params: ModelParams = {
-            "system": _system(system_instructions, output_schema),
+            "system": "\n\n".join(filter(None, (system_instructions, wanted.instruction if wanted else ""))),
             "model": self._name,
             "temperature": model_settings.temperature,
             "max_tokens": model_settings.max_tokens,
             "tools": () if model_settings.tool_choice == "none" else _specs(tools, handoffs),
         }
-        line = _LINE.get()
-        return await line.ending.do(line.ask(to_messages(input), params))
+        line, names = _LINE.get(), {it.tool_name for it in handoffs}
+        return await line.ending.do(line.ask(to_messages(input), params, wanted, names))
 
     def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         raise TerminalError(Code.AGENT_ERROR, "a run of the fleet streams by itself; use no run_streamed inside it")
@@ -281,12 +316,8 @@ def _as_ours(tool: FunctionTool, policy: ToolPolicy, context: ToolContext[Any], 
     return Tool(tool.name, tool.description, tool.params_json_schema, call, policy)
 
 
-def _system(instructions: str | None, output: AgentOutputSchemaBase | None) -> str:
-    said = instructions or ""
-    if output is None or output.is_plain_text():
-        return said
-    wanted = f"Answer with JSON that fits this schema, and with nothing else:\n{json.dumps(output.json_schema())}"
-    return f"{said}\n\n{wanted}" if said else wanted
+def _wanted(schema: AgentOutputSchemaBase | None) -> Output | None:
+    return None if schema is None or schema.is_plain_text() else Output(schema.json_schema())
 
 
 def _specs(tools: list[agents.Tool], handoffs: list[agents.Handoff[Any, Any]]) -> tuple[ToolSpec, ...]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from agents.models.fake_id import FAKE_RESPONSES_ID
 from agents.tool import ToolOutputFileContent, ToolOutputImage, ToolOutputText
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
@@ -135,9 +136,9 @@ def _call(item: Mapping[str, Any]) -> ToolCall:
 
 
 def object_of(arguments: str) -> dict[str, JsonValue] | None:
-    """The JSON object that a text is, if it is one."""
+    """The JSON object that a text is, if it is one, of what every reader takes: no NaN."""
     try:
-        given = json.loads(arguments or "{}")
+        given = orjson.loads(arguments or "{}")
     except ValueError:
         return None
     return given if isinstance(given, dict) else None

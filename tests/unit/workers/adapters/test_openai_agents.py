@@ -170,6 +170,13 @@ def test_arguments_that_are_no_object_are_told_to_the_model() -> None:
     assert "no JSON object" in seen.requests[-1].messages[-1].text
 
 
+@pytest.mark.parametrize("text", ['{"city": NaN}', '{"city": 1e999}'])
+def test_so_are_those_that_only_python_takes_for_json(text: str) -> None:
+    lab = Lab(spec(), model=[asks_badly("weather", text), says("Sorry.")])
+
+    assert lab.turn("?").text == "Sorry."
+
+
 def test_the_history_is_the_sessions() -> None:
     lab = Lab(spec(), model=[asks("weather", city="Oslo"), says("Rain."), says("As I said.")])
     lab.turn("Oslo?")
@@ -208,6 +215,30 @@ def test_it_hands_off_to_agents_of_its_tree_and_back_and_crashes_on_the_way() ->
     assert lab.last.text == "Rain."
     assert [request.system for request in lab.last.requests] == ["Boss.", "Clerk.", "Clerk.", "Boss."]
     assert points
+
+
+def test_a_handoff_is_a_call_that_its_user_and_the_next_turn_see() -> None:
+    clerk = agents.Agent[Any](name="clerk", instructions="Clerk.", tools=[weather])
+    boss = agents.Agent[Any](name="boss", instructions="Boss.", handoffs=[clerk])
+    both = asks_many(asks("transfer_to_clerk"), asks("weather", city="Rome"))
+    lab = Lab(spec(boss), model=[asks("transfer_to_clerk"), asks("weather", city="Oslo"), says("Rain."), both, "Yes."])
+    first = lab.turn("Oslo?")
+    lab.turn("really?")
+    third = lab.turn("?")
+
+    assert [(use.name, use.result) for use in first.tools] == [
+        ("transfer_to_clerk", '{"assistant": "clerk"}'),
+        ("weather", "rain in Oslo"),
+    ]
+    said = [(item.role, item.text, [call.name for call in item.calls]) for item in third.requests[0].messages]
+    assert said[:6] == [
+        ("user", "Oslo?", []),
+        ("assistant", "", ["transfer_to_clerk"]),
+        ("tool", '{"assistant": "clerk"}', []),
+        ("assistant", "", ["weather"]),
+        ("tool", "rain in Oslo", []),
+        ("assistant", "Rain.", []),
+    ]
 
 
 def test_instructions_of_a_function_are_a_step() -> None:
@@ -269,7 +300,35 @@ def test_structured_output_is_the_answers_data() -> None:
     seen = lab.turn("?")
 
     assert seen.data == {"city": "Rome", "nights": 2}
+    assert seen.text == seen.shown == '{"city": "Rome", "nights": 2}'
     assert '"nights"' in seen.requests[0].system
+
+
+def test_structured_output_that_does_not_fit_is_asked_for_once_more() -> None:
+    agent = travel(output_type=Trip)
+    fits = '```json\n{"city": "Rome", "nights": 2}\n```'
+    model: list[Answer | str] = [asks("weather", city="Rome"), "Rome!", fits, "No.", "No."]
+    lab = Lab(spec(agent), model=model)
+    lab.crash_everywhere("?")
+    seen, failed = lab.last, lab.turn("again?")
+
+    assert seen is not None
+    assert seen.data == {"city": "Rome", "nights": 2}
+    assert seen.text == seen.shown == f"Rome!\n{fits}"
+    assert "does not fit" in seen.requests[-1].messages[-1].text
+    assert (failed.outcome, failed.code) == ("failed", "model_error")
+    assert [(item.role, item.text) for item in failed.requests[0].messages][:4] == [
+        ("user", "?"),
+        ("assistant", ""),
+        ("tool", "rain in Rome"),
+        ("assistant", "Rome!"),
+    ]
+
+
+def test_structured_output_need_be_no_object() -> None:
+    seen = Lab(spec(travel(output_type=list[int])), model=['{"response": [1, 2]}']).turn("?")
+
+    assert (seen.data, seen.text) == ([1, 2], '{"response": [1, 2]}')
 
 
 def test_what_a_last_tool_says_is_the_answer() -> None:
