@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
+import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,8 +31,11 @@ README = """# {name}
 {about}
 
     python -m pytest                              its test: no broker, no database, no model
-    fleet up --agents {module}:registry           everything on this machine, in this folder
-    fleet chat --agent {name}                     in a second terminal, in this folder as well
+    FLEET_AGENT={name} fleet up --agents {module}:registry
+                                                  everything on this machine; who names no agent gets this one
+    fleet chat                                    in a second terminal, in this folder as well
+
+`python` and `fleet` are those of Turnfleet's `.venv/bin`; pytest is not in it before `python -m pip install pytest`.
 
 `{module}.py` is the agent, `test_{module}.py` its test. Give it a new `version` with every change of what it does:
 sessions stay with the version that they began with. More: Turnfleet's docs/agents.md.
@@ -53,8 +59,25 @@ def new(name: str, kind: Kind, into: Path) -> Exit:
         raise CommandError(Exit.USAGE, f"{folder} cannot be made: {error.strerror}") from None
     for path, text in files_of(name, module, kind).items():
         (folder / path).write_text(text)
-    print(f"{folder} is there. Now:\n  cd {name}\n  python -m pytest\n  fleet up --agents {module}:registry")
+    print(f"{folder} is there. Now:\n  " + "\n  ".join(_commands(folder, name, module)))
     return Exit.OK
+
+
+def _commands(folder: Path, name: str, module: str) -> list[str]:
+    """What to type next, as it works where this one was typed."""
+    python, fleet = (_seen_from(folder, command) for command in ("python", "fleet"))
+    test = [f"{python} -m pytest"]
+    if importlib.util.find_spec("pytest") is None:
+        test.insert(0, f"{python} -m pip install pytest")
+    up = f"FLEET_AGENT={name} {fleet} up --agents {module}:registry"
+    return [f"cd {name}", *test, up, f"{fleet} chat     (in a second terminal)"]
+
+
+def _seen_from(folder: Path, command: str) -> str:
+    """By its name alone where that finds it, else by its way from `folder`."""
+    ours = Path(sys.executable).parent / command
+    found = shutil.which(command)
+    return command if found is not None and Path(found) == ours else os.path.relpath(ours, folder)
 
 
 def module_of(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def test_it_writes_an_agent_a_test_and_a_readme(
 
     folder = here / "tea-shop"
     assert {path.name for path in folder.iterdir()} == {"tea_shop.py", "test_tea_shop.py", "README.md"}
-    assert len((folder / "README.md").read_text().splitlines()) == 10
+    assert len((folder / "README.md").read_text().splitlines()) == 13
     assert not [path for path in folder.iterdir() if "starter" in path.read_text()]
     monkeypatch.chdir(folder)
     assert [spec.name for spec in loaded(("tea_shop:registry",))][-1] == "tea-shop"
@@ -105,3 +106,27 @@ def test_a_registry_that_cannot_be_loaded_stops_fleet_up_before_anything_starts(
     assert isinstance(result.exception, CommandError)
     assert (result.exception.code, (here / "data").exists()) == (Exit.USAGE, False)
     assert "nothing_here cannot be imported: ModuleNotFoundError" in result.exception.text
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_it_says_commands_that_work_where_they_are_typed(
+    on_path: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = here / "turnfleet" / ".venv" / "bin"
+    where.mkdir(parents=True)
+    for command in ("python", "fleet"):
+        (where / command).write_text("")
+        (where / command).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(where / "python"))
+    monkeypatch.setenv("PATH", str(where) if on_path else "/nowhere")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    new("tea-shop", Kind.CHAT, here)
+
+    bin_ = "" if on_path else "../turnfleet/.venv/bin/"
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        "cd tea-shop",
+        f"{bin_}python -m pip install pytest",
+        f"{bin_}python -m pytest",
+        f"FLEET_AGENT=tea-shop {bin_}fleet up --agents tea_shop:registry",
+        f"{bin_}fleet chat     (in a second terminal)",
+    ]
