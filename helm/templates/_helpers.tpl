@@ -136,3 +136,11 @@ the container's end. */}}
 {{- if kindIs "invalid" $grace }}{{ $grace = 30 }}{{ end }}
 {{- add 15 (int64 (ceil (float64 $grace))) }}
 {{- end }}
+
+{{/* Liveness probes of a worker, one each 10 s, that fail before it is ended: two more than fit into the session timeout,
+within which its watchdog ends it. */}}
+{{- define "turnfleet.workerFailures" -}}
+{{- $timeout := index .Values.settings "FLEET_KAFKA_SESSION_TIMEOUT_MS" }}
+{{- if kindIs "invalid" $timeout }}{{ $timeout = 10000 }}{{ end }}
+{{- add 2 (div (int64 $timeout) 10000) }}
+{{- end }}

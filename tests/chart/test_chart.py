@@ -12,8 +12,9 @@ import yaml
 
 from docs import chart as generated
 from schemas import settings
-from schemas.settings import WorkerSettings, known_variables
+from schemas.settings import KafkaSettings, WorkerSettings, known_variables
 from tests.chart.conftest import ROOT, Chart, Rendered
+from workers.watchdog import Limits
 
 PARTS = ("gateway", "worker")
 SECRETS = {
@@ -157,6 +158,27 @@ def test_the_kubelet_waits_longer_than_a_worker_needs(chart: Chart, grace_s: flo
     assert pod["terminationGracePeriodSeconds"] == math.ceil(needed_s) + 15
 
 
+@pytest.mark.parametrize("timeout_ms", [None, 1_000, 6_000, 10_000, 45_000, 300_000])
+def test_a_worker_that_hangs_ends_by_its_own_watchdog_first(chart: Chart, timeout_ms: int | None) -> None:
+    said = {} if timeout_ms is None else {"FLEET_KAFKA_SESSION_TIMEOUT_MS": timeout_ms}
+    probe = chart.render({"settings": said}).container("worker")["livenessProbe"]
+    default = KafkaSettings.model_fields["kafka_session_timeout_ms"].default
+    kafka = KafkaSettings(kafka_session_timeout_ms=timeout_ms or default, kafka_heartbeat_ms=100)
+    limits = Limits.of(WorkerSettings(worker_stall_share=0.9), kafka)
+    earliest_s = probe["periodSeconds"] * (probe["failureThreshold"] - 1)
+    assert earliest_s >= limits.end_s
+    assert probe["failureThreshold"] >= 2
+    assert earliest_s <= kafka.kafka_session_timeout_ms / 1_000 + 20, "nor much later"
+
+
+def test_the_files_of_a_worker_are_where_its_settings_say(chart: Chart) -> None:
+    pod = chart.render({"worker": {"configMap": "files"}}).pod("worker")
+    assert {"name": "worker", "configMap": {"name": "files"}} in pod["volumes"]
+    assert {"name": "worker", "mountPath": "/etc/turnfleet/worker", "readOnly": True} in pod["containers"][0][
+        "volumeMounts"
+    ]
+
+
 def test_before_a_pod_goes(chart: Chart) -> None:
     rendered = chart.render({"gateway": {"lameDuckSeconds": 9}})
     drain = rendered.container("worker")["lifecycle"]["preStop"]["exec"]["command"]
@@ -201,7 +223,9 @@ def test_nobody_is_root_nor_writes_but_to_tmp(chart: Chart, full: dict[str, Any]
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["limits"]["memory"]
-            assert {one["name"] for one in container["volumeMounts"]} == {"tmp", "kafka-tls", "topics"}
+            files = {"worker"} if part == "worker" else set()
+            assert {one["name"] for one in container["volumeMounts"]} == {"tmp", "kafka-tls", "topics", *files}
+            assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
             assert [one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")] == ["/tmp"]
 
 
