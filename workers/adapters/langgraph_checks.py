@@ -29,6 +29,8 @@ def _problems(graph: Any, *, plain: bool) -> Iterator[str]:
         yield "the graph has a checkpointer; compile it without one, its thread is the session"
     if graph.interrupt_before_nodes or graph.interrupt_after_nodes:
         yield "the graph stops before or after nodes; call interrupt() in a node instead"
+    if graph.cache is not None:
+        yield "the graph has a cache, which answers one session with what another got; compile it without one"
     for name, node in graph.nodes.items():
         for inner in node.subgraphs:
             kept = getattr(inner, "checkpointer", None)

@@ -14,6 +14,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
@@ -377,6 +378,8 @@ def test_a_user_who_cancels_ends_the_turn() -> None:
 def test_what_cannot_be_durable_is_refused() -> None:
     with pytest.raises(RegistrationError, match="has a checkpointer"):
         spec(trip().compile(checkpointer=InMemorySaver()))
+    with pytest.raises(RegistrationError, match="has a cache"):
+        spec(trip().compile(cache=InMemoryCache()))
     with pytest.raises(RegistrationError, match="stops before or after"):
         spec(trip().compile(interrupt_before=["book"]))
     with pytest.raises(RegistrationError, match="no `messages`"):
