@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from broker.port import Position
 from fleet import addresses
 from fleet.answer import Answer, Piece, ending, printable
-from fleet.asking import spelled
+from fleet.asking import Asked, seen, spelled
 from fleet.exits import CommandError, Exit
 from fleet.wire import Wire, connected, within
 from schemas.codec import check_turn, encode_turn, first_error, turn_headers
@@ -79,13 +79,24 @@ async def _watch(wire: Wire, answer: Answer, *, live: bool) -> dict[str, Any]:
         if frame["type"] == "refused" and frame.get("turn") == answer.turn:
             return frame
         for sight in answer.take(frame):
-            if live and isinstance(sight, Piece):
+            if isinstance(sight, Asked):
+                print(f"fleet: {awaiting(sight)}", file=sys.stderr, flush=True)
+            elif live and isinstance(sight, Piece):
                 print(("\n" if sight.anew else "") + printable(sight.text), end="", flush=True)
         if answer.end is not None:
             if live and answer.shown:
                 print()
             return {**answer.end, "_shown": live}
     raise AssertionError("frames never end")
+
+
+def awaiting(asked: Asked) -> str:
+    """Why nothing comes: nobody can decide here."""
+    frame = asked.frame
+    what = f"{seen(str(frame['name']))} {spelled(frame.get('arguments') or {})}" if frame.get("name") else "a question"
+    said = f" ({' '.join(seen(frame['message']).split())})" if frame.get("message") else ""
+    where = f"POST /v1/sessions/{frame['session']}/turns/{frame['turn']}/approve"
+    return f"the turn awaits a decision on {what}{said}, call {asked.call}: on the chat page, or {where}"
 
 
 def _say_published(session: str, turn: str, position: Position, *, as_json: bool) -> None:
