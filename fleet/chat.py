@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TextIO
 
@@ -59,13 +61,49 @@ async def _at_terminal(conversation: Conversation) -> Exit:
 
 async def _from_pipe(conversation: Conversation, lines: TextIO) -> Exit:
     worst = Exit.OK
+    pipe = _Pipe(lines)
     try:
-        while line := await asyncio.to_thread(lines.readline):
+        while line := await pipe.line():
             if line.strip() and not await _turn(conversation, line.strip()):
                 worst = Exit.DIFFERENT
     finally:
+        pipe.close()
         await conversation.close()
     return worst
+
+
+class _Pipe:
+    """Lines as they come, read in a thread that nobody waits for: a pipe may say nothing for ever, Ctrl-C ends us."""
+
+    def __init__(self, lines: TextIO) -> None:
+        self._lines = os.fdopen(os.dup(lines.fileno()), encoding=lines.encoding, errors="replace")
+        self._taken: asyncio.Future[str] | None = None
+
+    async def line(self) -> str:
+        """The next one; empty: there is none."""
+        loop = asyncio.get_running_loop()
+        taken: asyncio.Future[str] = loop.create_future()
+        self._taken = taken
+
+        def take(line: str) -> None:
+            if not taken.done():
+                taken.set_result(line)
+                self._taken = None
+
+        def read() -> None:
+            line = self._lines.readline()
+            try:
+                loop.call_soon_threadsafe(take, line)
+            except RuntimeError:  # the loop has ended
+                self._lines.close()
+
+        threading.Thread(target=read, name="stdin", daemon=True).start()
+        return await taken
+
+    def close(self) -> None:
+        """Unless the thread reads: it would be waited for."""
+        if self._taken is None:
+            self._lines.close()
 
 
 async def _turn(conversation: Conversation, text: str, read: Read | None = None) -> bool:
