@@ -73,7 +73,7 @@ class Answer:
             return self._agree(frame["text"])
         if kind in TERMINAL_TYPES:
             self.end = frame
-            return [*self._no_longer(), *(self._agree(frame["text"]) if kind == "completed" else ())]
+            return [*self._no_longer(), *(self._agree(told(frame)) if kind == "completed" else ())]
         return []
 
     def recovered(self, frame: Frame) -> list[Sight]:
@@ -157,6 +157,12 @@ def _todo(item: object) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+
+
+def told(end: Frame) -> str:
+    """What a terminal frame answers: its text; where that is empty its data, if it has any."""
+    text = str(end.get("text") or "")
+    return text or (spelled(end["data"]) if end.get("data") is not None else "")
 
 
 def printable(text: str) -> str:

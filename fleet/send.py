@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from broker.port import Position
 from fleet import addresses
-from fleet.answer import Answer, Piece, ending, printable
+from fleet.answer import Answer, Piece, ending, printable, told
 from fleet.asking import Asked, seen, spelled
 from fleet.exits import CommandError, Exit
 from fleet.wire import Wire, connected, within
@@ -111,8 +111,8 @@ def _say_end(end: dict[str, Any], *, as_json: bool) -> Exit:
     shown = end.pop("_shown", False)
     if as_json:
         print(spelled(end))
-    elif not shown and end.get("text"):
-        print(printable(end["text"]))
+    elif not shown and (text := told(end)):
+        print(printable(text))
     if said := ending(end):
         print(f"fleet: {said}", file=sys.stderr)
     return Exit.OK if end["type"] == "completed" else Exit.DIFFERENT

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from tests.browser.conftest import Pages
-from workers.agent import AgentTurn, agent
+from workers.agent import AgentTurn, Reply, agent
 from workers.context import Context
 from workers.tools.tool import ToolOutput
 
@@ -243,3 +243,15 @@ async def test_a_cancel_outlives_the_connection(pages: Pages) -> None:
         await page.see("article.assistant.running > p", "begun")
         await page.script("socket.close(); document.getElementById('cancel').click()")
         await page.see("article.assistant:not(.running) .note", "cancelled")
+
+
+async def test_an_answer_that_is_data_alone_is_shown(pages: Pages) -> None:
+    @agent(name="counts", version="1")
+    async def counts(turn: AgentTurn, ctx: Context) -> Reply:
+        return Reply(data={"n": 3})
+
+    async with pages(counts) as page:
+        await page.open("counts")
+        await page.say("hi")
+        await page.click("article.assistant details summary")
+        await page.see("article.assistant details pre", '"n": 3')

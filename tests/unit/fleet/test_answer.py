@@ -50,6 +50,14 @@ def test_a_coalesced_end_shows_what_the_deltas_did_not() -> None:
     assert shown(Answer("t"), frame("delta", 1, 1, text="he"), frame("completed", 1, 9, text="hello")) == "hello"
 
 
+@pytest.mark.parametrize(
+    ("data", "screen"), [({"n": [1, "\x9b"]}, '{"n": [1, "\\u009b"]}'), (False, "false"), (None, "")]
+)
+def test_an_answer_that_is_data_alone_is_shown(data: Any, screen: str) -> None:
+    assert shown(Answer("t"), frame("completed", 1, 1, text="", data=data)) == screen
+    assert shown(Answer("t"), frame("completed", 1, 1, text="one", data=data)) == "one"
+
+
 def test_a_reset_voids_what_was_shown_unless_it_is_the_beginning_of_the_answer() -> None:
     first = frame("delta", 1, 1, text="draft")
     assert shown(Answer("t"), first, frame("reset", 2, 0, text="other", step=-1)) == "draft|other"
