@@ -174,7 +174,7 @@ def ending(frame: Frame) -> str:
     """How a turn ended, in words, where it is no answer; empty for a completed one."""
     match frame["type"]:
         case "failed" | "refused" | "error":
-            return f"{frame['type']}: {frame['message']} ({frame['code']})"
+            return f"{frame['type']}: {seen(frame['message'])} ({seen(frame['code'])})"
         case "cancelled":
-            return f"cancelled by {frame['by']}"
+            return f"cancelled by {seen(frame['by'])}"
     return ""

@@ -82,7 +82,7 @@ class Claim(_Entry):
 
 
 class StepError(Frozen):
-    """What a tool raised, kept so that a later attempt raises it again. `retryable`: a RetryableError."""
+    """What a step raised, kept so that a later attempt raises it again. `retryable`: a RetryableError."""
 
     code: Code
     text: str
@@ -93,10 +93,9 @@ class StepError(Frozen):
 class Step(_Entry):
     """A durable result. `step` counts from 0 within the turn, or within its branch `run`; `digest` is over the
     arguments. `call`: of a tool; `content`, `is_error`: of one that answers in parts; `paused`: it has not answered, a
-    later step of the same call does; `error`: of a tool with side
-    effects that raised, or of which nobody knows what became (`outcome_unknown`). A branch's `text` is no part of the
-    turn's. `took`: microseconds since the attempt's last STEP, whichever line's: model, tools, write, agent (see
-    `Hops`)."""
+    later step of the same call does; `error`: of one that raised, or of a tool of which nobody knows what
+    became (`outcome_unknown`). A branch's `text` is no part of the turn's. `took`: microseconds since the attempt's
+    last STEP, whichever line's: model, tools, write, agent (see `Hops`)."""
 
     k: Literal["step"] = "step"
     turn: str

@@ -173,10 +173,11 @@ class Answer:
         self._ask(message, calls)
         return "".join(message.texts)
 
-    def break_off(self) -> None:
+    def break_off(self) -> str:
         """The open message will not become whole. It stays as it is if the turn ends here, and is withdrawn if the
-        agent goes on."""
+        agent goes on. Its text so far."""
         self._broken = self._open is not None
+        return "".join(self._open.texts) if self._open is not None else ""
 
     def tool_answer(self, call: str, parts: tuple[Part, ...]) -> bool:
         """The result of a call; whether a message asked for it, and it had none: any other is not kept."""

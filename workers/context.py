@@ -26,7 +26,7 @@ from workers.agent import Decision, ModelAnswer, SessionInfo
 from workers.agent import assistant as as_assistant
 from workers.agent import user as as_user
 from workers.approval import Approval, Asked
-from workers.canonical import MAX_KEPT_BYTES, MAX_RESULT_BYTES, digest_of, plain
+from workers.canonical import MAX_KEPT_BYTES, plain
 from workers.ledger.allowance import Spent
 from workers.model_step import ModelStep
 from workers.models.port import ModelRequest, ToolSpec
@@ -37,6 +37,7 @@ from workers.tool_step import ToolStep
 from workers.tools.profile import profile_tools
 from workers.tools.tool import Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
+from workers.work_step import work_step
 
 APPROVAL_S = 86_400.0
 _BRANCH = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -260,10 +261,12 @@ class Context:
     async def step(self, name: str, function: Callable[..., Any], *args: JsonValue) -> Any:
         """Do `function(*args)` once: what it returns (JSON) is durable, and answered from the journal ever after.
 
-        It may be asynchronous. What it raises is not kept: the step is done again on the next attempt.
+        It may be asynchronous. What it raises is kept as well, so that an agent that goes on from it meets it again in
+        every attempt: the typed errors as they are, any other as TerminalError(agent_error).
         """
-        return await self._once(name, args, lambda: _call(function, *args))
+        return await work_step(self._progress, name, args, lambda: _call(function, *args))
 
+    @_as_step
     async def compute(self, name: str, function: Callable[..., Any], *args: JsonValue) -> Any:
         """As `step`, in a process of its own: for what computes for long, blocks or may crash. `function` is a plain
         one of a module's top level; it sees its arguments and nothing of this context, and is killed when its turn is
@@ -272,18 +275,8 @@ class Context:
         Raises TerminalError(agent_error) for whatever becomes of it (it raises, exits, crashes, runs out of memory),
         but the typed errors as they are.
         """
-        return await self._once(name, args, lambda: self._services.children.call(f"step {name!r}", function, args))
-
-    async def _once(self, name: str, args: Sequence[JsonValue], work: Callable[[], Awaitable[Any]]) -> Any:
-        digest = digest_of(list(args), f"step {name!r}: its arguments")
-        number, held = self._progress.take("step", name, digest)
-        if held is not None:
-            self._progress.replayed(number)
-            return held.result
-        what = f"step {name!r}: its result"
-        result = self._progress.whole.fitting(plain(await work(), what, MAX_RESULT_BYTES), what)
-        await self._progress.append(self._progress.entry(number, "step", name, digest, result=result))
-        return result
+        children = self._services.children
+        return await work_step(self._progress, name, args, lambda: children.call(f"step {name!r}", function, args))
 
     @_as_step
     async def tool(
@@ -362,6 +355,13 @@ class Context:
         if given is None:
             return (*self.history, self.message)
         return (as_user(given),) if isinstance(given, str) else tuple(given)
+
+
+async def step_unkept(ctx: Context, name: str, function: Callable[[], Awaitable[Any]]) -> Any:
+    """As `Context.step`, but what it raises comes as it is and is not kept: for a framework that tells errors by their
+    type, and that runs some of them again."""
+    progress = ctx._progress
+    return await progress.whole.do(work_step(progress, name, (), function, keeps_failure=False))
 
 
 def count(ctx: Context, metric: str, label: str) -> None:

@@ -15,11 +15,12 @@ import orjson
 from pydantic import JsonValue
 
 from schemas.codes import Code
-from schemas.entries import Step, StepError
+from schemas.entries import Step
 from schemas.errors import RetryableError, TerminalError
 from schemas.frames import Usage
 from schemas.history import HistoryItem, ToolCall
 from schemas.parts import TextPart
+from workers import failure
 from workers.agent import ModelAnswer
 from workers.answer import clean
 from workers.canonical import MAX_RESULT_BYTES
@@ -67,10 +68,8 @@ class ModelStep:
         progress.whole.tally.calls += 1
         try:
             done = await self._ask(request)
-        except BaseException:
-            self._settle(hold, tuple(self._paid), untold=bool(self._untold))
-            if self._show:
-                progress.answer.break_off()
+        except BaseException as error:
+            await self._given_up(number, digest, hold, error)
             raise
         told = () if done.usage is None else (done.usage,)
         try:
@@ -89,9 +88,38 @@ class ModelStep:
         try:
             return request, await purse.reserve(request)
         except TerminalError as over:
-            error = StepError(code=over.code, text=str(over))
+            error = failure.kept(over)
             await self._progress.append(self._progress.entry(number, _KIND, _NAME, digest, result=None, error=error))
             raise
+
+    async def _given_up(self, number: int, digest: str, hold: Hold | None, error: BaseException) -> None:
+        """No answer came. A failure is kept, with what it cost: the agent may go on from it, and then meets it again in
+        every attempt."""
+        progress, tally, paid = self._progress, self._progress.whole.tally, tuple(self._paid)
+        broken = progress.answer.break_off() if self._show else ""
+        told = False
+        try:
+            if isinstance(error, failure.Typed):
+                result = self._told(broken)
+                entry = progress.entry(
+                    number, _KIND, _NAME, digest, result=result, usage=paid, error=failure.kept(error)
+                )
+                await progress.append(entry)
+                told = True
+        finally:
+            if not told:
+                tally.add(paid)
+            tally.untold += self._untold
+            self._settle(hold, paid, untold=bool(self._untold))
+
+    def _told(self, broken: str) -> dict[str, JsonValue]:
+        """What a call that failed came to. `broken`: what was shown of it, to be shown again."""
+        result: dict[str, JsonValue] = {"chars": 0} if self._show else {}
+        if broken:
+            result["broken"] = broken
+        if self._untold:
+            result["untold"] = self._untold
+        return result
 
     def _settle(self, hold: Hold | None, told: tuple[Usage, ...], *, untold: bool) -> None:
         if hold is not None:
@@ -107,8 +135,6 @@ class ModelStep:
             )
         except BaseException as error:
             self._cut(error)
-            whole.tally.add(tuple(self._paid))
-            whole.tally.untold += self._untold
             raise
         finally:
             whole.clock.leave(MODEL)
@@ -185,10 +211,14 @@ class ModelStep:
         return tuple(call.model_copy(update={"call": call_id(*place, n)}) for n, call in enumerate(calls))
 
     def _replay(self, held: Step) -> ModelAnswer:
-        if held.error is not None:
-            self._progress.replayed(held.step)
-            raise TerminalError(held.error.code, held.error.text)
         result: dict[str, Any] = held.result if isinstance(held.result, dict) else {}
+        if held.error is not None:
+            if "chars" in result:
+                self._progress.answer.open()
+                self._progress.answer.grow(result.get("broken", ""))
+                self._progress.answer.break_off()
+            self._progress.replayed(held.step)
+            raise failure.raised(held.error)
         calls = calls_of(held)
         text = held.text[len(held.text) - result["chars"] :] if self._show else result["text"]
         if self._show:

@@ -19,6 +19,7 @@ from workers.answer import fitting, json_bytes
 from workers.builder import describe
 from workers.canonical import canonical, plain, weight
 from workers.cutting import cut_messages
+from workers.failure import first_of
 from workers.progress import Progress
 from workers.result import Result
 
@@ -93,19 +94,13 @@ def failed(progress: Progress, code: Code, message: str) -> Result:
 def raised(progress: Progress, error: BaseException, names: Mapping[str, object]) -> Result:
     """The agent raised: typed errors keep their code; of others the type and the first line are told, the stack is
     logged (with `names`)."""
-    error = progress.fault or _typed(error)
+    error = progress.fault or first_of(error)
     if isinstance(error, RetryableError | TerminalError):
+        if error.code is Code.AGENT_ERROR and error.__cause__ is not None:  # of a step: its author wants the stack
+            _log.error("a step of the agent raised", exc_info=error.__cause__, extra=dict(names))
         return failed(progress, error.code, str(error) or error.code.value)
     _log.error("the agent raised %s", type(error).__name__, exc_info=error, extra=dict(names))
     return failed(progress, Code.AGENT_ERROR, describe(error))
-
-
-def _typed(error: BaseException) -> BaseException:
-    """Of a group (tasks that an agent ran side by side) the first typed error, else the first one."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [_typed(leaf) for leaf in error.exceptions]
-    return next((leaf for leaf in leaves if isinstance(leaf, RetryableError | TerminalError)), leaves[0])
 
 
 def _check_size(text: str, data: JsonValue, most: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import JsonValue
@@ -20,6 +20,7 @@ from schemas.entries import Intent, Step, StepError
 from schemas.errors import OutcomeUnknown, RetryableError, TerminalError
 from schemas.frames import ToolCalled, ToolResult
 from schemas.parts import PARTS
+from workers import failure
 from workers.canonical import MAX_RESULT_BYTES, digest_of, plain
 from workers.cutting import cut_parts
 from workers.ledger.clock import TOOLS
@@ -81,7 +82,7 @@ class ToolStep:
             return self._replay(held)
         if not self._side_effects and progress.intent(self._number) is None:
             self._tell_call()
-            return await self._keep(self._fitting(_kept_form(await self._called({}), self._what)))
+            return await self._answered(self._called({}))
         return await self._once()
 
     async def around(self, context: Callable[[Steps], object]) -> Made:
@@ -95,8 +96,21 @@ class ToolStep:
         self._tell_call()
         line = progress.whole.branch(progress, name, call=self._call, quiet=False)
         self._function = functools.partial(self._function, context(line))
-        made = self._fitting(_kept_form(await self._made({}), self._what))
-        return await self._progress.whole.do(self._keep(made))
+        try:
+            made = self._fitting(_kept_form(await self._made({}), self._what))
+        except failure.Typed as error:
+            await progress.whole.do(self._kept(error))
+            raise
+        return await progress.whole.do(self._keep(made))
+
+    async def _answered(self, call: Awaitable[Any]) -> Made:
+        """What came of the call is durable, also what it raised."""
+        try:
+            made = self._fitting(_kept_form(await call, self._what))
+        except failure.Typed as error:
+            await self._kept(error)
+            raise
+        return await self._keep(made)
 
     def _fitting(self, made: Made) -> Made:
         """`made`, counted. Raises TerminalError(too_large)."""
@@ -119,14 +133,11 @@ class ToolStep:
         if intent is None:
             intent = await self._intend()
         elif not self._takes_key:
-            raise await self._kept(OutcomeUnknown(self._name, self._call))
+            unknown = OutcomeUnknown(self._name, self._call)
+            await self._kept(unknown)
+            raise unknown
         self._tell_call()
-        try:
-            made = await self._called({KEY: intent.key} if self._takes_key else {})
-            result = self._fitting(_kept_form(made, self._what))
-        except (RetryableError, TerminalError) as error:
-            raise await self._kept(error) from error.__cause__
-        return await self._keep(result)
+        return await self._answered(self._called({KEY: intent.key} if self._takes_key else {}))
 
     async def _intend(self) -> Intent:
         progress, turn = self._progress, self._progress.whole.job.turn
@@ -178,13 +189,9 @@ class ToolStep:
             await self._append(made)
         return made
 
-    async def _kept(self, error: RetryableError | TerminalError) -> Exception:
-        """What the tool raised is durable as well: nobody calls it again to find out. The error, to be raised."""
-        retryable = isinstance(error, RetryableError)
-        after_s = error.after_s if isinstance(error, RetryableError) else None
-        kept = StepError(code=error.code, text=str(error), retryable=retryable, after_s=after_s)
-        await self._append(None, error=kept)
-        return error
+    async def _kept(self, error: RetryableError | TerminalError) -> None:
+        """What the tool raised is durable as well: nobody calls it again to find out."""
+        await self._append(None, error=failure.kept(error))
 
     async def _pause(self, made: Paused) -> None:
         """What came of it so far is durable; nobody is told."""
@@ -231,11 +238,9 @@ class ToolStep:
             return ToolOutput(held.content, held.is_error, held.result)
         if error is None:
             return held.result
-        if error.retryable:
-            raise RetryableError(error.text, code=error.code, after_s=error.after_s)
         if error.code is Code.OUTCOME_UNKNOWN:
             raise OutcomeUnknown(self._name, self._call)
-        raise TerminalError(error.code, error.text)
+        raise failure.raised(error)
 
     def _tell_call(self) -> None:
         text = self.arguments_text

@@ -149,7 +149,10 @@ class Telling:
         self._given.clear()
 
     def durable(self, step: Step) -> None:
-        """The result of a call is in the journal: nobody asks for it again."""
+        """The result of a call, or that it failed, is in the journal: nobody asks for it again."""
+        if step.error is not None:
+            self._given = [it for it in self._given if not (it.answer.failing and step.digest in it.digests)]
+            return
         for index, given in enumerate(self._given):
             if not given.answer.failing and step.digest in given.digests:
                 del self._given[index]

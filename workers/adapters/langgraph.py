@@ -35,7 +35,7 @@ from workers.adapters.langgraph_model import IN_NODE, InNode, fleet_chat_model, 
 from workers.adapters.langgraph_saver import JournalSaver, serde_of
 from workers.adapters.langgraph_shown import Shown, texts_of
 from workers.agent import AgentSpec, AgentTurn, Reply, SessionInfo
-from workers.context import Context
+from workers.context import Context, step_unkept
 
 __all__ = ["fleet_chat_model", "langgraph_agent"]
 
@@ -192,7 +192,7 @@ class _Durable(Runnable[Any, Any]):
                 IN_NODE.reset(token)
 
         try:
-            kept = await line.step(self.name or "node", made)
+            kept = await step_unkept(line, self.name or "node", made)
         except BaseException as error:
             if error in raised or isinstance(error, asyncio.CancelledError):
                 raise

@@ -26,7 +26,7 @@ class Tally:
         tally = cls()
         for step in steps:
             tally.add(step.usage)
-            if step.kind == "model" and step.error is None:
+            if step.kind == "model" and step.result is not None:  # None: a budget refused it, nobody was asked
                 tally.calls += 1
                 tally.untold += untold_of(step)
         return tally

@@ -8,6 +8,7 @@ Order of effects: (1) the model is asked, in a branch, (2) the verdict is durabl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ class _Summary:
         self._asked = fenced("conversation", _NOTE, transcript(before, items, 4 * max(room, self._rules.keep)))
         verdict: dict[str, Any] = await self._ctx.step(NAME, self._made, turns)
         if self._line.replaying:
-            await self._ask()  # the verdict came from the journal: so does this, and what it cost is counted
+            with contextlib.suppress(RetryableError, TerminalError):  # then the verdict says so
+                await self._ask()  # the verdict came from the journal: so does this, and what it cost is counted
         if verdict["failed"]:
             names = {"session": self._ctx.info.session}
             _log.warning("a history could not be summarised: %s", verdict["failed"], extra=names)

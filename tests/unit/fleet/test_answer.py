@@ -163,3 +163,15 @@ def test_an_approval_that_was_decided_while_the_connection_was_lost_is_closed() 
 def test_what_a_tool_says_beside_the_answer_cannot_hide_anything() -> None:
     text = lines(Answer("t"), frame("tool_call", 1, 1, call="c", name="a\x1b[2J", arguments={"x": "\u202eevil"}))
     assert text == ['  → a[2J {"x": "\\u202eevil"}']
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "failed", "message": "\x1b]0;mine\x07\x1b[2Jgone \u202efdp", "code": "model_error"},
+        {"type": "error", "message": "no", "code": "\x1b[31mbad"},
+        {"type": "cancelled", "by": "\x1b[1mann\x9b2J"},
+    ],
+)
+def test_how_a_turn_ended_drives_no_terminal(frame: dict[str, str]) -> None:
+    assert ending(frame).isprintable()

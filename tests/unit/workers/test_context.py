@@ -112,7 +112,7 @@ async def test_a_boundary_is_where_a_step_is_durable_and_no_other_one_has_begun(
         raise ZeroDivisionError
 
     async def both(turn: AgentTurn, ctx: Context) -> str:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(TerminalError, match="step 'fails' raised ZeroDivisionError"):
             await ctx.step("fails", fails)
         await asyncio.gather(ctx.step("a", waits, 0), ctx.tool("b", waits, {"number": 1}))
         return "done"
@@ -124,10 +124,10 @@ async def test_a_boundary_is_where_a_step_is_durable_and_no_other_one_has_begun(
     assert (running.at_boundary, stage.link.boundaries) == (False, 0)
     doors[1].set()
     await settle()
-    assert (running.at_boundary, stage.link.boundaries, len(stage.link.steps)) == (False, 0, 1)
+    assert (running.at_boundary, stage.link.boundaries, len(stage.link.steps)) == (False, 0, 2)
     doors[0].set()
     await settle()
-    assert (stage.link.boundaries, len(stage.link.steps)) == (1, 2)
+    assert (stage.link.boundaries, len(stage.link.steps)) == (1, 3)
 
 
 async def test_nothing_of_the_agent_runs_after_the_boundary_at_which_its_turn_was_handed_over() -> None:
@@ -383,7 +383,7 @@ async def test_a_step_result_that_is_not_json_fails_typed(bad: object) -> None:
 
     stage = Stage(agent)
     result = await stage.play()
-    assert (result.code, stage.link.steps) == (Code.AGENT_ERROR, [])
+    assert (result.code, [step.result for step in stage.link.steps]) == (Code.AGENT_ERROR, [None])
     assert result.message.startswith("step 'bad': its result is not JSON")
 
 
@@ -415,7 +415,7 @@ async def test_what_all_steps_of_a_turn_hold_is_bounded_on_every_attempt() -> No
 
     first = Stage(agent)
     result = await first.play()
-    assert (result.code, len(first.link.steps), made) == (Code.TOO_LARGE, 3, [0, 1, 2, 3])
+    assert (result.code, len(first.link.steps), made) == (Code.TOO_LARGE, 4, [0, 1, 2, 3])
     assert "step 'x3': its result: with it the turn's steps hold 16777216 bytes, at most 12582912" in result.message
     again = Stage(agent, attempt=2, steps=first.link.steps)
     assert ((await again.play()).code, again.link.steps) == (Code.TOO_LARGE, [])

@@ -202,4 +202,5 @@ def test_each_point_begins_from_the_same_session_with_an_agent_built_anew() -> N
 def test_a_turn_that_fails_fails_the_same() -> None:
     points = Lab(reader, model=[fails(400), fails(400)]).crash_everywhere("hi")
 
-    assert [point.outcome.code for point in points] == [Code.MODEL_ERROR]
+    assert [str(point) for point in points] == ["before STEP model", "after STEP model", "before FINISH"]
+    assert {point.outcome.code for point in points} == {Code.MODEL_ERROR}

@@ -89,7 +89,7 @@ async def test_a_branch_that_fails_fails_the_turn_after_the_others_are_done() ->
 
     _, result = await played(Parallel({"x": Do("x", breaks), "y": noting("y")}))
 
-    assert (result.outcome, result.message, DONE) == ("failed", "ZeroDivisionError", ["y"])
+    assert (result.outcome, result.message, DONE) == ("failed", "step 'x' raised ZeroDivisionError", ["y"])
 
 
 @pytest.mark.parametrize(("kind", "calls"), [("short", 2), ("long", 5)])
