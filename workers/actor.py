@@ -6,8 +6,10 @@ marked. Answers that come after the partition was lost (`dead`) are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import JsonValue
 
 from journal.history import weight_of
 from journal.port import Verdict
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 class Actor(Mailbox):
     """Session, agent instance and mailbox."""
 
-    __slots__ = ("_append_s", "_append_size", "_pending", "_waited", "listed_ms")
+    __slots__ = ("_append_s", "_append_size", "_pending", "_waited", "_weighed", "listed_ms")
 
     def __init__(self, key: str, partition: Partition, system: ActorSystem) -> None:
         super().__init__(key, partition, system)
@@ -36,6 +38,7 @@ class Actor(Mailbox):
         self._pending: Entry | None = None
         self._append_s = 0.0
         self._waited = 0
+        self._weighed: tuple[Mapping[str, JsonValue], int] = ({}, 0)  # what was kept, and its weight
 
     # ---- facts from outside
 
@@ -80,7 +83,11 @@ class Actor(Mailbox):
     def weight(self) -> int:
         """Bytes that this session takes while warm, about."""
         state = self.session.state
-        return 4_096 + (state.history.size + weight_of(state.kept) if state is not None else 0)
+        if state is None:
+            return 4_096
+        if self._weighed[0] is not state.kept:  # a turn that keeps something makes a new one
+            self._weighed = state.kept, weight_of(state.kept)
+        return 4_096 + state.history.size + self._weighed[1]
 
     def _append(self, order: fx.Append) -> None:
         row = row_of(self.key, order.version, order.entry, self._system.nonce())

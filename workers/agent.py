@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # `text` stands twice in a terminal frame (whole, and split into messages), and a frame has at most 512 KiB.
 MAX_REPLY_BYTES = 245_760
+PROFILE_TOOLS = frozenset({"read_profile", "remember", "forget"})
 
 
 class RegistrationError(Exception):
@@ -65,7 +66,8 @@ class Reply(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
     """What a model said, whole. `calls`: the tools that it asks for; `model`: who answered, a fallback perhaps; `data`:
-    the value, where an `output` was asked for."""
+    the value, where an `output` was asked for; `volatile`: the call that it answers had volatile messages, in whichever
+    attempt it was made."""
 
     text: str
     finish: Finish = "stop"
@@ -73,6 +75,7 @@ class ModelAnswer:
     usage: tuple[Usage, ...] = ()
     model: str = ""
     data: Any = None
+    volatile: bool = False
 
     @property
     def message(self) -> HistoryItem:
@@ -197,6 +200,10 @@ class AgentSpec:
             if tool.name in seen:
                 raise RegistrationError(f"agent {self.name}: two tools are called {tool.name!r}; rename one")
             seen.add(tool.name)
+        if self.profile and self.serves_tools and (taken := sorted(seen & PROFILE_TOOLS)):
+            raise RegistrationError(
+                f"agent {self.name}: tool {taken[0]!r} is called like one of the profile; rename it"
+            )
 
     def check(self, turn: TurnInput) -> None:
         """Refuse what this agent does not allow. Raises Refusal(bad_request); nothing is ignored silently."""

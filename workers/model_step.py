@@ -190,6 +190,8 @@ class ModelStep:
             result["text"] = text
         if done.model:
             result["model"] = done.model
+        if self._request.volatile:
+            result["volatile"] = True
         untold = self._untold + (done.usage is None)
         if untold:
             result["untold"] = untold
@@ -203,7 +205,7 @@ class ModelStep:
             raise
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
         progress.whole.tally.untold += untold
-        return ModelAnswer(text, done.finish, calls, usage, done.model)
+        return ModelAnswer(text, done.finish, calls, usage, done.model, volatile=bool(self._request.volatile))
 
     def _minted(self, number: int, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
         """With ids of ours, unique in the session, which every provider takes: a provider's own may come again."""
@@ -226,7 +228,10 @@ class ModelStep:
             self._progress.answer.grow(text)
             self._progress.answer.close(calls)
         self._progress.replayed(held.step)
-        return ModelAnswer(text, result.get("finish", "stop"), calls, held.usage, result.get("model", ""))
+        volatile = result.get("volatile", False)
+        return ModelAnswer(
+            text, result.get("finish", "stop"), calls, held.usage, result.get("model", ""), volatile=volatile
+        )
 
 
 def request_digest(request: ModelRequest, *, show: bool) -> str:

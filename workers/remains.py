@@ -19,11 +19,14 @@ def of_turn(turn: OpenTurn, at_ms: int) -> tuple[str, tuple[HistoryItem, ...]]:
     """Text and messages of an open turn that ends without another run."""
     answer = Answer(turn.turn, _Nobody(), MAX_REPLY_BYTES)
     answer.resume(text_of(turn.steps), -1)
-    restore(answer, turn.steps, {note.op: note for note in turn.joined}, turn.turn)
+    notes = {note.op: note for note in turn.joined}
+    restore(answer, turn.steps, notes, turn.turn)
     close_calls(answer, turn.intents)
     kept = answer.keep()
-    if turn.suspended is not None and turn.suspended.text and not turn.suspended.run:
-        answer.put(turn.suspended.text)
+    asked = turn.suspended
+    if asked is not None and not asked.run:
+        _heard(answer, asked.steers, notes, turn.turn)
+        answer.put(asked.text)
         kept = answer.text
     return kept, answer.items(at_ms, partial=True)
 
@@ -40,9 +43,7 @@ def restore(answer: Answer, steps: Sequence[Step], notes: Mapping[str, ControlNo
         if step.run:
             _answered(answer, step)
             continue
-        for op in step.steers:
-            if op in notes:
-                answer.heard(steer_item(notes[op], turn))
+        _heard(answer, step.steers, notes, turn)
         said = model_says(step)
         if said is None:
             answer.put(step.text)
@@ -51,6 +52,12 @@ def restore(answer: Answer, steps: Sequence[Step], notes: Mapping[str, ControlNo
             text, calls = said
             answer.put(step.text[: len(step.text) - len(text)])
             answer.put(text, calls, by_model=True)
+
+
+def _heard(answer: Answer, ops: Iterable[str], notes: Mapping[str, ControlNote], turn: str) -> None:
+    for op in ops:
+        if op in notes:
+            answer.heard(steer_item(notes[op], turn))
 
 
 def text_of(steps: Iterable[Step]) -> str:

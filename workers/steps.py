@@ -128,6 +128,7 @@ class Steps:
         whole = self.whole
         await whole.calm()
         asked = asked.model_copy(update={"seq": whole.job.emitter.announced_seq(), **self.names})
+        whole.job.emitter.close()  # what came between would have a higher number than the question that follows it
         turn = whole.job.turn
         entry = Suspend(
             at_ms=whole.clock_ms(),  # not of the frame: other steps may have kept it waiting

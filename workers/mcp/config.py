@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from schemas.codec import first_error
 from schemas.settings import PREFIX
 from workers.agent import RegistrationError
+from workers.mcp.listing import exposed_name
+from workers.tools.reserved import RESERVED, check_free
 from workers.tools.tool import ToolPolicy
 
 Variables = dict[str, str]
@@ -95,6 +97,10 @@ class ServerConfig(_Config):
             raise ValueError("neither tools nor others: nothing of it could be used")
         return self
 
+    def prefix_of(self, server: str) -> str:
+        """What its tools' names begin with."""
+        return self.prefix if self.prefix is not None else f"{server}_"
+
     def policy_of(self, tool: str) -> PolicyConfig | None:
         """What holds for a tool; None: it is denied."""
         return self.tools.get(tool, self.others)
@@ -125,4 +131,16 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> McpConfi
         for variable in (*server.env.values(), *server.headers.values()):
             if variable not in environ:
                 raise RegistrationError(f"FLEET_MCP: {path}: server {name} wants variable {variable}, which is not set")
+    _check_names(config, f"FLEET_MCP: {path}")
     return config
+
+
+def _check_names(config: McpConfig, what: str) -> None:
+    """No tool that the file names is called like one of ours, or like another one. Raises RegistrationError."""
+    owners: dict[str, str] = {}
+    for name, server in config.servers.items():
+        exposed = [exposed_name(server.prefix_of(name), tool) for tool in server.tools]
+        check_free(exposed, RESERVED, f"{what}: server {name}")
+        for tool in exposed:
+            if (owner := owners.setdefault(tool, name)) != name:
+                raise RegistrationError(f"{what}: servers {owner} and {name} both have a tool {tool!r}; give a prefix")

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from schemas.errors import Refusal
 from schemas.limits import Limits, check_json
 from workers.answer import clean
+from workers.tools.reserved import RESERVED
 
 _MOST_NAME, _MOST_DESCRIPTION, _MOST_SCHEMA = 128, 16_384, 65_536
 _LIMITS = Limits(depth=48, nodes=20_000)
@@ -66,6 +67,10 @@ def listing(raw: Sequence[Any], *, prefix: str) -> Listing:
             left.append(Left(tool.name, "the server has two tools of this name"))
         elif exposed[tool.exposed] > 1:
             left.append(Left(tool.name, f"another tool of the server would be called {tool.exposed!r} as well"))
+        elif tool.exposed in RESERVED:
+            left.append(
+                Left(tool.name, f"the platform has a tool {tool.exposed!r} of its own: give the server a prefix")
+            )
         else:
             kept.append(tool)
     return Listing(tuple(kept), tuple(left))

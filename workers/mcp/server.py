@@ -58,7 +58,7 @@ class McpServer:
         self._pinboard = pinboard
         self._soundness = soundness
         self._tell = tell
-        self._prefix = config.prefix if config.prefix is not None else f"{name}_"
+        self._prefix = config.prefix_of(name)
         self._leases: dict[tuple[str, str], Lease] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._listed: dict[str, Listed] | None = None

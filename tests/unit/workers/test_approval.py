@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, Literal
 
 import pytest
@@ -176,3 +177,27 @@ async def test_what_is_no_json_is_refused() -> None:
         return "no"
 
     assert (await Stage(agent).play()).outcome == "completed"
+
+
+async def test_nothing_is_shown_after_the_question_got_its_number() -> None:
+    door: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def agent(turn: AgentTurn, ctx: Context) -> None:
+        async def talks() -> None:
+            await door
+            ctx.branch("b").emit("by the way")
+            ctx.state("plan", ["x"])
+
+        await asyncio.gather(ctx.approval("pay?", call="c1"), talks())
+
+    stage = Stage(agent)
+    stage.link.gate = asyncio.get_running_loop().create_future()
+    stage.start()
+    await settle()
+    door.set_result(None)  # the SUSPEND is being written
+    await settle()
+    stage.time.advance(1)
+    stage.link.gate.set_result(None)
+    await settle()
+
+    assert max(frame["seq"] for frame in stage.frames) < json.loads(asked(stage).frames[0])["seq"]

@@ -13,6 +13,7 @@ from workers.agents.one.plan import Plan
 from workers.agents.one.workspace import PREFIX, Workspace
 from workers.context import Context
 from workers.prompt.turn import Layout, noted, prompted
+from workers.tools.reserved import ONE, PROFILE, check_free
 from workers.tools.tool import Tool
 from workers.tools.toolbox import Toolbox
 
@@ -106,7 +107,9 @@ def spec(
     tools: Sequence[Tool] = (),
     **more: object,
 ) -> AgentSpec:
-    """How `one` is registered; `tools`: beside those of the operator's servers; `more` as One takes it."""
+    """How `one` is registered; `tools`: beside those of the operator's servers; `more` as One takes it. Raises
+    RegistrationError for a tool that is called like one of ours."""
+    check_free((tool.name for tool in tools), ONE | PROFILE, f"agent {name}")
     built = One(instructions, **more)  # type: ignore[arg-type]
 
     async def build(spec: AgentSpec, session: SessionInfo) -> Agent:

@@ -75,7 +75,7 @@ class Hands:
         """Ours first, then the allowed ones by name: an order that does not change from turn to turn."""
         if self._specs is None:
             own = own_specs()[: None if self._depth > 0 else -1]
-            self._specs = (*own, *(spec for spec in self._toolbox.by_name if spec.name not in OWN))
+            self._specs = (*own, *self._toolbox.by_name)
         return self._specs
 
     async def act(self, calls: Sequence[ToolCall]) -> Sequence[ToolOutput]:

@@ -110,6 +110,8 @@ class Loop:
                     raise
                 return Ran(finish="limit", why="budget", messages=said)
             said.append(answer.message)
+            if answer.volatile and not why:
+                why = "time"  # an earlier attempt decided so, and told the model
             if why:
                 return Ran(answer.text, "limit", why, said)
             if answer.calls:

@@ -22,6 +22,7 @@ from workers.prompt.compile import Prompt
 from workers.prompt.turn import noted, prompted
 from workers.side_by_side import side_by_side
 from workers.tools.calling import call_tool
+from workers.tools import reserved
 from workers.tools.tool import NAME, Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
 
@@ -51,6 +52,10 @@ class Specialist:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise RegistrationError(f"specialist {self.name[:80]!r}: give 1-64 characters out of A-Z a-z 0-9 _ -")
+        names = [*(tool.name for tool in self.tools), *self.served]
+        reserved.check_free(names, reserved.TEAM, f"specialist {self.name}")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise RegistrationError(f"specialist {self.name}: two tools are called {min(twice)!r}; rename one")
 
 
 class Team:

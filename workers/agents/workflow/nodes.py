@@ -36,6 +36,10 @@ class Node(Protocol):
         """The branches that it begins in its own line. Raises RegistrationError where others begin two alike."""
         ...
 
+    def writes(self) -> frozenset[str]:
+        """The names under which it may write."""
+        ...
+
     def check(self, known: frozenset[str]) -> frozenset[str]:
         """The names that are known after it, of those before. Raises RegistrationError."""
         ...
@@ -60,6 +64,9 @@ class Ask:
 
     def begins(self) -> list[str]:
         return []
+
+    def writes(self) -> frozenset[str]:
+        return frozenset({self.name})
 
     def check(self, known: frozenset[str]) -> frozenset[str]:
         _known(self.name, (self.prompt, self.system), known)
@@ -92,6 +99,9 @@ class Do:
     def begins(self) -> list[str]:
         return []
 
+    def writes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
     def check(self, known: frozenset[str]) -> frozenset[str]:
         return known | {_named(self.name)}
 
@@ -108,6 +118,9 @@ class Say:
 
     def begins(self) -> list[str]:
         return []
+
+    def writes(self) -> frozenset[str]:
+        return frozenset()
 
     def check(self, known: frozenset[str]) -> frozenset[str]:
         _known("say", (self.text,), known)
@@ -126,6 +139,9 @@ class Seq:
 
     def begins(self) -> list[str]:
         return [line for node in self.nodes for line in node.begins()]
+
+    def writes(self) -> frozenset[str]:
+        return frozenset().union(*(node.writes() for node in self.nodes))
 
     def check(self, known: frozenset[str]) -> frozenset[str]:
         for node in self.nodes:
@@ -154,6 +170,9 @@ class Choose:
         """Only one way is gone, so that two may begin branches of one name."""
         return sorted({line for node in self._ways for line in unlike(node)})
 
+    def writes(self) -> frozenset[str]:
+        return frozenset().union(*(node.writes() for node in self._ways))
+
     def check(self, known: frozenset[str]) -> frozenset[str]:
         if self.on not in known:
             raise RegistrationError(f"choose: no node before it writes {self.on!r}; there are: {_list(known)}")
@@ -172,7 +191,8 @@ class Choose:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Nodes side by side, each in a branch named as it is; each sees the values from before and its own."""
+    """Nodes side by side, each in a branch named as it is; each sees the values from before and its own. What a branch
+    writes is there afterwards, also in place of an earlier value; no two may write under one name."""
 
     branches: Mapping[str, Node]
     name: str = ""
@@ -182,22 +202,24 @@ class Parallel:
             unlike(node)
         return list(self.branches)
 
+    def writes(self) -> frozenset[str]:
+        return frozenset().union(*(node.writes() for node in self.branches.values()))
+
     def check(self, known: frozenset[str]) -> frozenset[str]:
-        after = known
+        after, written = known, frozenset[str]()
         for name, node in self.branches.items():
-            new = node.check(known) - known
-            if twice := new & (after - known):
+            after |= node.check(known)
+            if twice := written & node.writes():
                 raise RegistrationError(f"parallel: two branches write {min(twice)!r}; give each a name of its own")
-            after |= new
+            written |= node.writes()
             _named(name)
         return after
 
     async def run(self, ctx: Context, values: Values) -> None:
-        before = dict(values)
-        apart = {name: dict(before) for name in self.branches}
+        apart = {name: dict(values) for name in self.branches}
         await side_by_side([node.run(ctx.branch(name), apart[name]) for name, node in self.branches.items()])
-        for own in apart.values():
-            values.update({name: value for name, value in own.items() if name not in before})
+        for name, node in self.branches.items():
+            values.update({written: apart[name][written] for written in node.writes() if written in apart[name]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +237,9 @@ class Each:
     def begins(self) -> list[str]:
         unlike(self.node)
         return [f"{self.name}-0"]
+
+    def writes(self) -> frozenset[str]:
+        return frozenset({self.name})
 
     def check(self, known: frozenset[str]) -> frozenset[str]:
         if self.of not in known:

@@ -204,3 +204,24 @@ def test_what_is_less_than_durable_is_said(caplog: pytest.LogCaptureFixture) -> 
     said = caplog.text
     assert "not passed on: top_p" in said
     assert "output functions" in said
+
+
+@pytest.mark.parametrize("strategy", ["early", "graceful", "exhaustive"])
+@pytest.mark.parametrize("first", [True, False])
+def test_calls_beside_the_one_that_ends_the_turn_have_their_results(strategy: Any, first: bool) -> None:
+    traveller = Agent(name="traveller", output_type=Trip, end_strategy=strategy)
+
+    @traveller.tool_plain
+    async def slow(n: int) -> str:
+        """Slow."""
+        await asyncio.sleep(n)
+        return f"slow {n}"
+
+    calls = [asks("final_result", city="Oslo", nights=1), asks("slow", n=5), asks("slow", n=1)]
+    script = asks_many(*(calls if first else reversed(calls)))
+    lab = Lab(pydantic_ai_agent(traveller, version="1", policies={"slow": ToolPolicy(read_only=True)}), model=[script])
+    lab.crash_everywhere("go")
+
+    asked = [call.call for item in lab.history for call in item.calls]
+    assert lab.last is not None and (lab.last.outcome, len(asked)) == ("completed", 3), lab.last
+    assert [item.call for item in lab.history if item.call] == asked

@@ -291,3 +291,13 @@ async def test_a_model_that_takes_no_tools_is_asked_without_them_and_its_user_is
     assert (result.text, CALLS) == ("Sun.", [])
     assert [frame["name"] for frame in stage.frames if frame["type"] == "state"] == ["notice"]
     assert paired(result.history)
+
+
+async def test_a_last_answer_for_want_of_time_is_the_last_one_in_every_attempt() -> None:
+    script = asks(("weather", {"city": "Oslo"}), text="It is late.")
+    agent = Tooled(tools=[weather], bounds=Bounds(reserve_s=3_600))
+    first, result = await played(agent, script)
+    again, same = await played(agent, ["never"], attempt=2, steps=first.link.steps, deadline_s=86_400.0)
+
+    assert (result.text, result.finish, CALLS) == ("It is late.", "limit", [])
+    assert (same.text, same.finish, again.model.requests) == ("It is late.", "limit", [])

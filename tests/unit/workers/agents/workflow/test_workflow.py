@@ -83,6 +83,21 @@ async def test_parallel_branches_and_a_map_keep_their_order_and_their_steps() ->
         assert len(again.link.steps) + kept == len(stage.link.steps)
 
 
+async def test_what_a_branch_writes_replaces_what_was_there() -> None:
+    graph = Seq(
+        (
+            Do("x", lambda values: "old"),
+            Parallel({"a": Do("x", lambda values: f"{values['x']} new"), "b": Do("y", lambda values: values["x"])}),
+            Say("{x}, {y}"),
+        )
+    )
+    stage, result = await played(graph)
+
+    assert result.text == "old new, old"
+    again, same = await played(graph, attempt=2, steps=stage.link.steps)
+    assert (same.text, again.link.steps) == ("old new, old", [])
+
+
 async def test_a_branch_that_fails_fails_the_turn_after_the_others_are_done() -> None:
     def breaks(values: Any) -> str:
         raise ZeroDivisionError
@@ -122,6 +137,11 @@ async def test_the_one_that_ships_answers_short_or_in_parts(kind: str, calls: in
         (Each("e", "input", noting("x"), take="y"), "its node does not write 'y'"),
         (Each("e", "input", noting("x"), take="x", at_most=0), "at_most is 0"),
         (Parallel({"a": noting("x"), "b": noting("x")}), "two branches write 'x'"),
+        (Seq((noting("x"), Parallel({"a": noting("x"), "b": noting("x")}))), "two branches write 'x'"),
+        (
+            Parallel({"a": Choose("input", {"hi": noting("x")}), "b": Seq((noting("x"),))}),
+            "two branches write 'x'",
+        ),
         (Seq((Parallel({"a": noting("x")}), Parallel({"a": noting("y")}))), "two branches are called 'a'"),
         (noting("a b"), "node 'a b': give 1-48 characters"),
     ],
