@@ -12,6 +12,7 @@ from workers.mcp.listing import Listed
 _log = logging.getLogger("fleet.mcp")
 _TTL_S = 2.0
 _WAIT_S = 0.5
+_MOST_SAID = 8  # changes of one tool that the log tells: one that never stops is told no more
 
 
 class Pinboard:
@@ -24,7 +25,7 @@ class Pinboard:
         self._held: dict[tuple[str, str], Pin] = {}
         self._read_s: float | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._said: set[tuple[str, str, str]] = set()
+        self._said: dict[tuple[str, str], set[str]] = {}
 
     def accepts(self, server: str, tool: Listed) -> bool:
         """Whether this is what was accepted."""
@@ -70,9 +71,13 @@ class Pinboard:
         if pin.offered != tool.digest:
             await self._pins.offer(offered)
             self._held[key] = Pin(server, tool.name, pin.accepted, tool.digest, tool.text, offered.at_ms)
-        if pin.accepted != tool.digest and (*key, tool.digest) not in self._said:
-            self._said.add((*key, tool.digest))
-            why = "is not accepted" if pin.accepted is None else "has changed"
-            _log.warning(
-                "mcp %s: tool %r %s: suspended until `fleet agents pins accept %s %s`", server, tool.name, why, *key
-            )
+        if pin.accepted != tool.digest:
+            self._say(key, tool.digest, "is not accepted" if pin.accepted is None else "has changed")
+
+    def _say(self, key: tuple[str, str], digest: str, why: str) -> None:
+        said = self._said.setdefault(key, set())
+        if digest in said or len(said) >= _MOST_SAID:
+            return
+        said.add(digest)
+        last = "; it changes again and again, no more is said of it" if len(said) == _MOST_SAID else ""
+        _log.warning("mcp %s: tool %r %s: suspended until `fleet agents pins accept %s %s`%s", *key, why, *key, last)

@@ -9,8 +9,10 @@ first, and a tool that is not the one that was offered is not called.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from mcp.shared.exceptions import MCPError
@@ -34,7 +36,18 @@ _LIST_WAIT_S = 0.5
 _MOST_SILENT = 3  # calls in a row without an answer, before its connection is made anew
 Outcome = Literal["done", "error", "away", "lost", "timeout", "cancelled", "input", "suspended"]
 Tell = Callable[[str, str, str], None]
+Key = tuple[str, str]
 _SHARED = ("", "")
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one connection, or the one before it, listed last. `stale`: the server says that it changed."""
+
+    listed: dict[str, Listed] | None = None
+    listed_s: float = 0.0
+    stale: bool = False
+    fetching: asyncio.Task[None] | None = None
 
 
 class McpServer:
@@ -59,13 +72,11 @@ class McpServer:
         self._soundness = soundness
         self._tell = tell
         self._prefix = config.prefix_of(name)
-        self._leases: dict[tuple[str, str], Lease] = {}
+        self._leases: dict[Key, Lease] = {}
+        self._known: dict[Key, _Known] = {}  # a server that keeps state may offer each session something else
         self._closing: set[asyncio.Task[None]] = set()
-        self._listed: dict[str, Listed] | None = None
-        self._listed_s = 0.0
-        self._stale = False
+        self._last: dict[str, Listed] | None = None  # whoever was listed last
         self._tried = False
-        self._fetching: asyncio.Task[None] | None = None
         self._silent = 0
 
     @property
@@ -75,48 +86,56 @@ class McpServer:
     async def tools(self, session: SessionInfo) -> list[Tool]:
         """What one session is offered. Raises nothing: a server that is away keeps its last list, or has none yet."""
         await self.look(session)
+        known = self._of(session).listed
         return [
             self._tool(session, tool, policy)
-            for tool in (self._listed or {}).values()
+            for tool in (known if known is not None else self._last or {}).values()
             if (policy := self.config.policy_of(tool.name)) is not None and self._pinboard.accepts(self.name, tool)
         ]
 
     @property
     def listed(self) -> list[Listed]:
         """Everything that can be offered, accepted or not."""
-        return list((self._listed or {}).values())
+        return list((self._last or {}).values())
+
+    def _of(self, session: SessionInfo) -> _Known:
+        return self._known.get(self._key(session), _Known())
 
     async def look(self, session: SessionInfo) -> None:
         """Fetch the list if it is time to."""
         if not self._is_time(session):
             return
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._look(session), name=f"mcp list {self.name}")
-        wait_s = _LIST_WAIT_S if self._listed is not None or self._tried else self.config.open_timeout_s
-        await asyncio.wait((self._fetching,), timeout=wait_s)
+        known = self._known.setdefault(self._key(session), _Known())
+        if known.fetching is None:
+            known.fetching = asyncio.create_task(self._look(session, known), name=f"mcp list {self.name}")
+        wait_s = _LIST_WAIT_S if self._last is not None or self._tried else self.config.open_timeout_s
+        await asyncio.wait((known.fetching,), timeout=wait_s)
 
     def _is_time(self, session: SessionInfo) -> bool:
-        if self._listed is None:
+        if self._last is None:
             return True
-        lease = self._leases.get(self._key(session))
+        lease, known = self._leases.get(self._key(session)), self._of(session)
         if lease is None or not lease.is_open:
             return False
-        return self._stale or asyncio.get_running_loop().time() - self._listed_s >= self.config.list_ttl_s
+        fresh = known.listed is not None and not known.stale
+        return not fresh or asyncio.get_running_loop().time() - known.listed_s >= self.config.list_ttl_s
 
-    async def _look(self, session: SessionInfo) -> None:
+    async def _look(self, session: SessionInfo, known: _Known) -> None:
         try:
             async with self._lease(session).use() as wire:
-                await self._fetch(wire)
+                await self._fetch(wire, known)
         except Exception as error:  # noqa: BLE001 (it is away, or its list is none)
             self.why = said(error)
             _log.debug("mcp %s: no list of tools: %s", self.name, self.why)
         finally:
             self._tried = True
-            self._fetching = None
+            known.fetching = None
+            if (key := self._key(session)) not in self._leases:
+                self._known.pop(key, None)
 
-    async def _fetch(self, wire: Wire) -> None:
+    async def _fetch(self, wire: Wire, known: _Known) -> None:
         """What this connection offers, judged. Raises MCPError, TimeoutError."""
-        self._stale = False
+        known.stale = False
         async with asyncio.timeout(self.config.open_timeout_s):
             raw = await wire.tools()
         made = listing(raw, prefix=self._prefix)
@@ -133,8 +152,8 @@ class McpServer:
         for one in set(left) - set(self.left):
             _log.warning("mcp %s: tool %r is left out: %s", self.name, one.name, one.why)
         self.left, self.why = tuple(left), ""
-        self._listed = {tool.name: tool for tool in kept}
-        self._listed_s = asyncio.get_running_loop().time()
+        self._last = known.listed = {tool.name: tool for tool in kept}
+        known.listed_s = asyncio.get_running_loop().time()
         wire.offered = {tool.name: tool.digest for tool in kept}
 
     def _tool(self, session: SessionInfo, listed: Listed, policy: PolicyConfig) -> Tool:
@@ -160,7 +179,7 @@ class McpServer:
             async with asyncio.timeout(policy.timeout_s):
                 lease = self._lease(session)
                 async with lease.use() as wire:
-                    if not await self._is_same(wire, listed):
+                    if not await self._is_same(wire, listed, session):
                         outcome = "suspended"
                         return ToolOutput.refused(f"{listed.exposed} is suspended: it is not as accepted")
                     made = await ask(wire, params, policy, listed.exposed)
@@ -187,11 +206,11 @@ class McpServer:
                 self._count_silence(lease)
             self._tell("mcp_calls", self.name, outcome)
 
-    async def _is_same(self, wire: Wire, listed: Listed) -> bool:
+    async def _is_same(self, wire: Wire, listed: Listed, session: SessionInfo) -> bool:
         """Whether this connection offers what the model was told of, and that is still accepted. Raises Away."""
         if wire.offered is None:
             try:
-                await self._fetch(wire)
+                await self._fetch(wire, self._known.setdefault(self._key(session), _Known()))
             except (MCPError, TimeoutError) as error:
                 raise Away(self.name, f"it does not list its tools: {said(error)}") from None
         same = wire.offered is not None and wire.offered.get(listed.name) == listed.digest
@@ -203,7 +222,7 @@ class McpServer:
             self._silent = 0
             lease.lose(f"it left {_MOST_SILENT} calls in a row without an answer")
 
-    def _key(self, session: SessionInfo) -> tuple[str, str]:
+    def _key(self, session: SessionInfo) -> Key:
         return (session.tenant, session.session) if self.config.lease == "session" else _SHARED
 
     def _lease(self, session: SessionInfo) -> Lease:
@@ -214,7 +233,11 @@ class McpServer:
             if len(self._leases) >= self.config.most_leases:
                 self._make_room()
             lease = self._leases[key] = Lease(
-                f"{self.name}", self.config, self._opener, changed=self._changed, tell=self._told
+                f"{self.name}",
+                self.config,
+                self._opener,
+                changed=functools.partial(self._changed, key),
+                tell=self._told,
             )
         return lease
 
@@ -222,21 +245,26 @@ class McpServer:
         resting = [(lease.used_s, key) for key, lease in self._leases.items() if not lease.users]
         if not resting:
             raise Away(self.name, f"all of its {self.config.most_leases} connections are in use", 1.0)
-        lease = self._leases.pop(min(resting)[1])
+        key = min(resting)[1]
+        lease = self._leases.pop(key)
+        self._known.pop(key, None)
         task = asyncio.create_task(lease.close(), name=f"mcp close {self.name}")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def _changed(self) -> None:
-        self._stale = True
+    def _changed(self, key: Key) -> None:
+        if (known := self._known.get(key)) is not None:
+            known.stale = True
 
     def _told(self, event: Event) -> None:
         self._tell("mcp_openings", self.name, event)
 
     async def close(self) -> None:
         """All connections, and what they run."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.wait((self._fetching,))
+        fetching = [known.fetching for known in self._known.values() if known.fetching is not None]
+        for task in fetching:
+            task.cancel()
+        if fetching:
+            await asyncio.wait(fetching)
         await asyncio.gather(*(lease.close() for lease in self._leases.values()), *self._closing)
         self._leases.clear()

@@ -153,7 +153,7 @@ async def test_openings_that_fail_are_further_and_further_apart(monkeypatch: pyt
     async with hosted(it=hostile("dies")) as made:
         for _ in range(10):
             await made.tools()
-            while made.host.servers["it"]._fetching is not None:
+            while any(known.fetching for known in made.host.servers["it"]._known.values()):
                 await asyncio.sleep(0.01)
     assert most == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]
 

@@ -19,6 +19,7 @@ from schemas.frames import Finish, Usage
 from schemas.history import HistoryItem, ToolCall
 from workers.agent import ModelAnswer
 from workers.agent import user as as_user
+from workers.agents.one.room import Room
 from workers.context import Context
 from workers.models.port import ToolSpec
 from workers.tools.calling import result_item
@@ -47,13 +48,15 @@ _REPEATED = (
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What one run may take. `steps`: model calls; `tokens`: in and out; `repeats`: of one call with the same
-    arguments; `side_by_side`: calls of one answer; `reserve_s`: left of the turn's time for the last answer."""
+    arguments; `side_by_side`: calls of one answer; `reserve_s`: left of the turn's time for the last answer; `results`:
+    tokens of tools' results that are shown whole, beyond that the oldest are shown as notes."""
 
     steps: int = 24
     tokens: int = 400_000
     repeats: int = 3
     side_by_side: int = 16
     reserve_s: float = 15.0
+    results: int = 64_000
 
 
 class Acts(Protocol):
@@ -95,6 +98,7 @@ class Loop:
         self._model = model
         self._asked = self._tokens = self._empty = 0
         self._seen: Counter[bytes] = Counter()
+        self._room = Room(self._bounds.results)
         self.first: ModelAnswer | None = None  # what the first call of all was answered
 
     async def run(self, messages: Sequence[HistoryItem]) -> Ran:
@@ -143,7 +147,7 @@ class Loop:
         last = (as_user(_LAST.format(why=because(why, self._bounds))),) if why else ()
         self._asked += 1
         answer = await self._ctx.model(
-            tuple(said), system=self._system, tools=self._acts.specs(), volatile=last, model=self._model
+            self._room.shown(said), system=self._system, tools=self._acts.specs(), volatile=last, model=self._model
         )
         self._tokens += sum(tokens_of(usage) for usage in answer.usage)
         self.first = self.first or answer

@@ -21,8 +21,8 @@ from workers.models.port import ToolSpec
 from workers.prompt.compile import Prompt
 from workers.prompt.turn import noted, prompted
 from workers.side_by_side import side_by_side
-from workers.tools.calling import call_tool
 from workers.tools import reserved
+from workers.tools.calling import call_tool
 from workers.tools.tool import NAME, Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
 
