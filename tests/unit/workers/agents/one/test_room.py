@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fleet.testing import Lab, asks, says
+from fleet.testing.script import Answer
 from schemas.history import HistoryItem
 from workers.agents.one.agent import spec
 from workers.agents.one.loop import Bounds
@@ -21,7 +22,7 @@ async def page(number: int) -> str:
     return f"page {number} " + "x" * BYTES
 
 
-def model(request: ModelRequest) -> object:
+def model(request: ModelRequest) -> Answer:
     """Reads page after page."""
     asked = sum(len(item.calls) for item in request.messages)
     return asks("page", number=asked) if asked < 60 else says("Read.")
