@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,21 @@ from fleet import addresses
 from fleet.answer import printable
 from fleet.asking import spelled
 from fleet.exits import CommandError, Exit
-from fleet.letter import CONTROL, TURNS, Letter, Wanted, described, summary
+from fleet.letter import CONTROL, TURNS, Wanted, described, summary
 from fleet.moment import moment, moment_ms
-from fleet.redrive import Found, Office, Redriven, discard, find, redrive
+from fleet.redrive import Choice, Found, Office, Redriven, carry_out, discard, find, redrive
 from fleet.store import opened
 from journal.port import StoreUnavailable
 from schemas.codes import Code
 
 _COLUMNS = ("id", "state", "code", "session", "attempts", "written (UTC)", "reason")
 _WIDE = 200  # columns, where no terminal says how many there are
-_WORDS = {"unsupported": "cannot be redriven", "redriven": "redriven before", "redriving": "is being redriven"}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which letters a command works on: these ids, or (`ids` None) every one that is not done and wanted."""
-
-    ids: tuple[str, ...] | None
-    wanted: Wanted
-
-    def means(self, letter: Letter) -> bool:
-        return letter.id in self.ids if self.ids is not None else self.wanted.matches(letter)
+_WORDS = {
+    "unsupported": "cannot be redriven",
+    "redriven": "redriven before",
+    "redriving": "is being redriven",
+    "discarding": "is being discarded",
+}
 
 
 def wanted_of(codes: Sequence[str] | None, session: str | None, since: str | None, until: str | None) -> Wanted:
@@ -73,7 +66,7 @@ def list_letters(data: Path | None, wanted: Wanted, *, all_states: bool, as_json
         return await find(office, wanted.matches, values=False)
 
     found = asyncio.run(_at_work(data, work))
-    shown = [one for one in found.letters if all_states or _open(found, one)]
+    shown = [one for one in found.letters if all_states or found.is_open(one)]
     rows = [summary(one, found.marks.get(one.id)) for one in shown]
     if as_json:
         print(spelled({"letters": rows, "foreign": found.foreign}))
@@ -106,34 +99,14 @@ def show(data: Path | None, letter_id: str, *, as_json: bool) -> Exit:
 
 def redrive_letters(data: Path | None, choice: Choice, *, as_json: bool) -> Exit:
     """0: all of them are out, now or before; 1: one is missing, was discarded or cannot be redriven."""
-    done, missing = asyncio.run(_at_work(data, lambda office: _do(office, choice, redrive, values=True)))
+    done, missing = asyncio.run(_at_work(data, lambda office: carry_out(office, choice, redrive)))
     return _say(done, missing, "redriven", as_json=as_json)
 
 
 def discard_letters(data: Path | None, choice: Choice, *, as_json: bool) -> Exit:
     """0: all of them are discarded, now or before; 1: one is missing, or was redriven."""
-    done, missing = asyncio.run(_at_work(data, lambda office: _do(office, choice, discard, values=False)))
+    done, missing = asyncio.run(_at_work(data, lambda office: carry_out(office, choice, discard)))
     return _say(done, missing, "discarded", as_json=as_json)
-
-
-async def _do(
-    office: Office,
-    choice: Choice,
-    act: Callable[[Office, Sequence[Letter]], Awaitable[list[Redriven]]],
-    *,
-    values: bool,
-) -> tuple[list[Redriven], list[str]]:
-    """What became of the letters that are meant, and the ids that there are none of."""
-    found = await find(office, choice.means, values=values)
-    letters = found.letters if choice.ids is not None else [one for one in found.letters if _open(found, one)]
-    known = {letter.id for letter in letters}
-    return await act(office, letters), [one for one in choice.ids or () if one not in known]
-
-
-def _open(found: Found, letter: Letter) -> bool:
-    """Nobody has discarded it, and no redrive of it is complete."""
-    mark = found.marks.get(letter.id)
-    return mark is None or mark.state == "redriving"
 
 
 @contextlib.asynccontextmanager

@@ -1,21 +1,21 @@
 """Dead letters out again, in order, and once. Knows the ports of broker and journal, no command.
 
 Order of effects for each letter: (1) its mark, which holds the turn id that it goes out under, is durable; (2) the
-record is published and acknowledged, then what ends the quarantine of its session; (3) the mark says so. A crash in
-between leaves a mark that names the id: the next redrive publishes the same turn again, and a known turn id never runs
-twice.
+record is published and acknowledged, unless it is discarded, then what ends the quarantine of its session; (3) the mark
+says so. A crash in between leaves a mark that names the id: the next redrive publishes the same turn again, and a known
+turn id never runs twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from broker.port import Outgoing, Publisher, Scan
-from fleet.letter import CONTROL, DEAD_LETTERS, TURNS, Letter, deduplicated, read_letter, without_value
-from journal.port import LetterMark, Store
+from fleet.letter import CONTROL, DEAD_LETTERS, TURNS, Letter, Wanted, deduplicated, read_letter, without_value
+from journal.port import COMPLETED, LetterMark, Store
 from journal.turns import terminal_of
 from schemas.codec import TurnRecord, control_headers, encode_control
 from schemas.codes import Code
@@ -43,6 +43,11 @@ class Found(NamedTuple):
     marks: dict[str, LetterMark]
     foreign: int
 
+    def is_open(self, letter: Letter) -> bool:
+        """Nobody has redriven or discarded it to the end."""
+        mark = self.marks.get(letter.id)
+        return mark is None or mark.state in COMPLETED
+
 
 class Redriven(NamedTuple):
     """What became of a letter. `published`: by this call."""
@@ -51,6 +56,19 @@ class Redriven(NamedTuple):
     state: str
     turn: str | None
     published: bool = False
+
+
+class Choice(NamedTuple):
+    """Which letters a command works on: these ids, or (`ids` None) every one that is open and wanted."""
+
+    ids: tuple[str, ...] | None
+    wanted: Wanted
+
+    def means(self, letter: Letter) -> bool:
+        return letter.id in self.ids if self.ids is not None else self.wanted.matches(letter)
+
+
+Act = Callable[[Office, Sequence[Letter]], Awaitable[list[Redriven]]]
 
 
 async def find(office: Office, wanted: Callable[[Letter], bool], *, values: bool) -> Found:
@@ -76,14 +94,17 @@ async def redrive(office: Office, letters: Sequence[Letter]) -> list[Redriven]:
 
 
 async def discard(office: Office, letters: Sequence[Letter]) -> list[Redriven]:
-    """Mark as done without publishing; what was redriven before stays so."""
-    done = []
-    for letter in letters:
-        mark = await office.store.letters.put(LetterMark(letter.id, "discarded", None, office.clock_ms()))
-        if mark.state == "discarded":
-            await _release(office, letter, letter.decoded(), None)
-        done.append(Redriven(letter.id, mark.state, mark.turn))
-    return done
+    """Mark as done without publishing the records; what was redriven before stays so. Raises PublishError or
+    PublishUnknown, as `redrive`."""
+    return [await _discard(office, letter) for letter in deduplicated(letters)]
+
+
+async def carry_out(office: Office, choice: Choice, act: Act) -> tuple[list[Redriven], list[str]]:
+    """`redrive` or `discard` the letters that are meant: what became of them, and the ids that there are none of."""
+    found = await find(office, choice.means, values=True)
+    letters = found.letters if choice.ids is not None else [one for one in found.letters if found.is_open(one)]
+    known = {letter.id for letter in letters}
+    return await act(office, letters), [one for one in choice.ids or () if one not in known]
 
 
 async def _redrive(office: Office, letter: Letter) -> Redriven:
@@ -98,8 +119,18 @@ async def _redrive(office: Office, letter: Letter) -> Redriven:
         return Redriven(letter.id, mark.state, mark.turn)
     await office.publisher.send(outgoing(letter, decoded, mark.turn, office.clock_ms()))  # (2)
     await _release(office, letter, decoded, mark.turn)
-    await marks.redriven(letter.id)  # (3)
+    await marks.complete(letter.id)  # (3)
     return Redriven(letter.id, "redriven", mark.turn, published=True)
+
+
+async def _discard(office: Office, letter: Letter) -> Redriven:
+    marks = office.store.letters
+    mark = await marks.put(LetterMark(letter.id, "discarding", None, office.clock_ms()))  # (1)
+    if mark.state != "discarding":
+        return Redriven(letter.id, mark.state, mark.turn)
+    await _release(office, letter, letter.decoded(), None)  # (2)
+    await marks.complete(letter.id)  # (3)
+    return Redriven(letter.id, "discarded", None)
 
 
 async def _release(office: Office, letter: Letter, decoded: TurnRecord | None, turn: str | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from journal.gate import Call, Gate, open_gate
 from journal.paging import token_of, where_of
-from journal.port import LetterMark, Listed, Row, Saving, Timer
+from journal.port import COMPLETED, LetterMark, Listed, Row, Saving, Timer
 from schemas.profile import Profile
 from schemas.snapshot import Chunk, Snapshot
 
@@ -228,12 +228,12 @@ class MemoryLetterMarks:
         await self.gate(Call("letters.put", "after", (mark,)))
         return held
 
-    async def redriven(self, letter: str) -> None:
-        await self.gate(Call("letters.redriven", "before", (letter,)))
+    async def complete(self, letter: str) -> None:
+        await self.gate(Call("letters.complete", "before", (letter,)))
         mark = self._marks.get(letter)
-        if mark is not None and mark.state == "redriving":
-            self._marks[letter] = replace(mark, state="redriven")
-        await self.gate(Call("letters.redriven", "after", (letter,)))
+        if mark is not None and mark.state in COMPLETED:
+            self._marks[letter] = replace(mark, state=COMPLETED[mark.state])
+        await self.gate(Call("letters.complete", "after", (letter,)))
 
     async def of(self, letters: Sequence[str]) -> dict[str, LetterMark]:
         await self.gate(Call("letters.of", "before", (letters,)))

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from journal.mongo_errors import Answered
-from journal.port import LetterMark, StoreUnavailable
+from journal.port import COMPLETED, LetterMark, StoreUnavailable
 
 Document = dict[str, Any]
 COLLECTION = "dead_letters"
@@ -44,9 +44,10 @@ class MongoLetterMarks:
             raise StoreUnavailable(f"mark dead letter {mark.letter}: written, but no majority has it yet")
         return held
 
-    async def redriven(self, letter: str) -> None:
+    async def complete(self, letter: str) -> None:
         with Answered("mark a dead letter"):
-            await self._marks.update_one({"_id": letter, "state": "redriving"}, {"$set": {"state": "redriven"}})
+            for begun, done in COMPLETED.items():
+                await self._marks.update_one({"_id": letter, "state": begun}, {"$set": {"state": done}})
 
     async def of(self, letters: Sequence[str]) -> dict[str, LetterMark]:
         found: dict[str, LetterMark] = {}

@@ -197,13 +197,17 @@ class Timers(Protocol):
         """Delete it, if it is still the one that was found due."""
 
 
+LetterState = Literal["redriving", "redriven", "discarding", "discarded"]
+COMPLETED: dict[str, LetterState] = {"redriving": "redriven", "discarding": "discarded"}
+
+
 @dataclass(frozen=True, slots=True)
 class LetterMark:
     """What an operator did with the dead letter of this id. `turn`: under which turn id its record goes out again, None
-    where it names no turn. `redriving`: that is decided, and nobody knows whether the record is out."""
+    where it names no turn. `redriving`, `discarding`: that is decided, and nobody knows whether what follows is out."""
 
     letter: str
-    state: Literal["redriving", "redriven", "discarded"]
+    state: LetterState
     turn: str | None
     at_ms: int
 
@@ -214,8 +218,8 @@ class LetterMarks(Protocol):
     async def put(self, mark: LetterMark) -> LetterMark:
         """Insert, unless the letter has a mark; the one that it has then."""
 
-    async def redriven(self, letter: str) -> None:
-        """`redriving` becomes `redriven`; anything else stays as it is."""
+    async def complete(self, letter: str) -> None:
+        """`redriving` becomes `redriven`, `discarding` `discarded`; anything else stays as it is."""
 
     async def of(self, letters: Sequence[str]) -> dict[str, LetterMark]:
         """The marks of these, as far as they have one."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Literal
 
 import pytest
 from pydantic import JsonValue
 
-from journal.port import LetterMark, Listed, Saving, Store, Timer
+from journal.port import LetterMark, LetterState, Listed, Saving, Store, Timer
 from schemas.entries import Open
 from schemas.history import HistoryItem, said
 from schemas.parts import DataPart
@@ -232,7 +231,7 @@ async def test_a_timer_is_armed_once_found_when_due_and_disarmed(store: Store) -
     assert await store.timers.due(50, (0,), 9) == [one]
 
 
-def mark(letter: str, state: Literal["redriving", "discarded"], turn: str | None = None, at_ms: int = 1) -> LetterMark:
+def mark(letter: str, state: LetterState, turn: str | None = None, at_ms: int = 1) -> LetterMark:
     return LetterMark(letter, state, turn, at_ms)
 
 
@@ -251,13 +250,15 @@ async def test_of_marks_put_at_once_everybody_is_told_the_same(store: Store) -> 
     assert await store.letters.of(["a"]) == {"a": held[0]}
 
 
-async def test_only_a_redrive_that_began_is_redriven(store: Store) -> None:
+async def test_what_began_is_completed_as_it_began(store: Store) -> None:
     await store.letters.put(mark("a", "redriving", "t1"))
     await store.letters.put(mark("b", "discarded"))
-    for letter in ("a", "a", "b", "c"):
-        await store.letters.redriven(letter)
-    found = await store.letters.of(["a", "b", "c"])
-    assert {letter: one.state for letter, one in found.items()} == {"a": "redriven", "b": "discarded"}
+    await store.letters.put(mark("d", "discarding"))
+    for letter in ("a", "a", "b", "c", "d"):
+        await store.letters.complete(letter)
+    found = await store.letters.of(["a", "b", "c", "d"])
+    states = {letter: one.state for letter, one in found.items()}
+    assert states == {"a": "redriven", "b": "discarded", "d": "discarded"}
     assert found["a"].turn == "t1"
     assert (await store.letters.put(mark("a", "discarded"))).state == "redriven"
 

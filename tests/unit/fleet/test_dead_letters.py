@@ -56,6 +56,12 @@ class Place:
         self.cluster.append(DEAD_LETTERS, 1, Outgoing(DEAD_LETTERS, session.encode(), value, 1, headers, at_ms))
         return head.id
 
+    def releases(self) -> list[tuple[str, str | None]]:
+        """The letter and turn of each release, in order."""
+        records = [record for n in range(12) for record in self.cluster.log("agent.control", n).records]
+        said = [json.loads(record.value or b"{}") for record in records]
+        return [(op["letter"], op.get("turn")) for op in said]
+
     def turns(self) -> list[str]:
         """The turn ids on the topic, in order."""
         logs = [self.cluster.log(TURNS, number).records for number in range(12)]
@@ -189,6 +195,24 @@ def test_discard_hides_and_does_not_publish(place: Place) -> None:
     refused = fleet("redrive", letter)
     assert (refused.exit_code, place.turns()) == (Exit.DIFFERENT, [])
     assert "discarded" in refused.stdout
+
+
+def test_discarding_a_poisonous_turn_ends_its_sessions_quarantine(place: Place) -> None:
+    letter = place.letter(1, Code.POISON)
+    assert fleet("discard", letter).exit_code == 0
+    assert place.releases() == [(letter, None)]
+
+
+def test_discard_all_ends_what_a_crash_left_undone(place: Place) -> None:
+    letter = place.letter(1, Code.POISON)
+    place.cluster.judge = lambda _: Verdict.DROP
+    assert complaint("discard", "--all").code == Exit.UNREACHABLE
+    assert as_json("list")["letters"][0]["state"] == "discarding"
+    assert "is being discarded" in fleet("redrive", letter).stdout
+    place.cluster.judge = lambda _: Verdict.TAKE
+    assert fleet("discard", "--all").exit_code == 0
+    assert place.releases() == [(letter, None)]
+    assert ids() == []
 
 
 def test_a_redriven_letter_cannot_be_discarded(place: Place) -> None:

@@ -101,7 +101,7 @@ async def test_a_crash_between_publish_and_mark_has_no_second_effect(lost: str) 
         letters = await every(place)
 
         async def gate(call: Call) -> None:
-            if call.operation == "letters.redriven":
+            if call.operation == "letters.complete":
                 raise StoreUnavailable("the test ends the command here")
 
         marks: Any = fleet.store.letters
