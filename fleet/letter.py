@@ -42,7 +42,7 @@ class Letter:
 
     @property
     def id(self) -> str:
-        """`<topic>/<partition>@<offset>` of the original record: copies of a letter have the same one."""
+        """`<topic>/<partition>@<offset>-<timestamp>` of the original record: copies of a letter have the same one."""
         return self.head.id
 
     @property

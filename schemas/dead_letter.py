@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from schemas.base import Frozen
 from schemas.codes import Code
+from schemas.ids import letter_id
 
 FAULTS = frozenset(
     {
@@ -24,7 +25,7 @@ FAULTS = frozenset(
 class DeadLetter(Frozen):
     """The `dl_…` headers of one dead letter; topic, partition, offset and timestamp are those of the original record.
 
-    Letters about the same place are copies of one letter.
+    Letters about the same record are copies of one letter.
     """
 
     code: Code
@@ -37,8 +38,8 @@ class DeadLetter(Frozen):
 
     @property
     def id(self) -> str:
-        """`<topic>/<partition>@<offset>` of the original record."""
-        return f"{self.topic}/{self.partition}@{self.offset}"
+        """`<topic>/<partition>@<offset>-<timestamp>` of the original record."""
+        return letter_id(self.topic, self.partition, self.offset, self.timestamp_ms)
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers to publish, before every original header."""

@@ -52,6 +52,12 @@ def from_position(partition: int, offset: int, timestamp_ms: int) -> str:
     return f"at-{partition}-{offset}-{timestamp_ms}"
 
 
+def letter_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> str:
+    """The id of the dead letter of the record there. Its time tells it from one of a topic that was created anew."""
+    place = f"{topic}/{partition}@{offset}"
+    return f"{place}-{timestamp_ms}" if timestamp_ms > 0 else place
+
+
 def from_letter(letter: str, turn: str) -> str:
     """The turn id under which the dead letter of a turn that is over runs again: always the same one."""
     return "redrive-" + hashlib.sha256(f"{letter}\0{turn}".encode()).hexdigest()[:40]

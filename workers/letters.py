@@ -16,6 +16,7 @@ from schemas.codec import Headers, encode_turn
 from schemas.codes import Code
 from schemas.dead_letter import FAULTS, DeadLetter
 from schemas.entries import Position
+from schemas.ids import letter_id
 from schemas.turn import TurnInput, turn_of
 
 
@@ -60,7 +61,7 @@ def fault_of_view(view: TurnView) -> Fault | None:
 
 def id_of(position: Position) -> str:
     """The id of the dead letter of a turn whose record lies there."""
-    return f"{position.stream}/{position.partition}@{position.offset}"
+    return letter_id(position.stream, position.partition, position.offset, position.timestamp_ms)
 
 
 def letter_of(fault: Fault, record: Record | None, *, tenant: str, agent: str | None) -> Letter:

@@ -51,7 +51,8 @@ class Place:
         at_ms = fields.pop("at_ms", NOW_MS - HOUR_MS)
         value = fields.pop("value", json.dumps({"turn": f"t{offset}", "text": "hi"}).encode())
         reason = fields.pop("reason", "as the test wants")
-        head = DeadLetter(code=code, reason=reason, topic=TURNS, partition=7, offset=offset)
+        ms = fields.pop("timestamp_ms", 0)
+        head = DeadLetter(code=code, reason=reason, topic=TURNS, partition=7, offset=offset, timestamp_ms=ms)
         headers = [*head.headers(), *fields.pop("headers", ())]
         self.cluster.append(DEAD_LETTERS, 1, Outgoing(DEAD_LETTERS, session.encode(), value, 1, headers, at_ms))
         return head.id
@@ -184,6 +185,13 @@ def test_redrive_all_ends_what_a_crash_left_undone(place: Place) -> None:
     place.cluster.judge = lambda _: Verdict.TAKE
     assert fleet("redrive", "--all").exit_code == 0
     assert len(set(place.turns())) == 1
+
+
+def test_a_letter_of_a_topic_that_was_created_anew_is_none_of_the_old_ones(place: Place) -> None:
+    old, new = place.letter(1, timestamp_ms=NOW_MS - 5), place.letter(1, timestamp_ms=NOW_MS - 1, session="s2")
+    assert fleet("redrive", old).exit_code == 0
+    assert [row["id"] for row in as_json("list")["letters"]] == [new]
+    assert as_json("discard", new)["letters"][0]["state"] == "discarded"
 
 
 def test_discard_hides_and_does_not_publish(place: Place) -> None:

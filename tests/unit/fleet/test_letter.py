@@ -25,7 +25,7 @@ def test_original_headers_stay_apart_from_ours_even_under_the_same_name() -> Non
     letter = read_letter(record(head(), ("dl_code", b"mine"), ("x", b"\xff"), ("dl_reason", b"too")))
     assert letter is not None
     assert letter.original.headers == (("dl_code", b"mine"), ("x", b"\xff"), ("dl_reason", b"too"))
-    assert (letter.id, letter.head.code, letter.session) == ("agent.turns/2@5", "poison", "s1")
+    assert (letter.id, letter.head.code, letter.session) == ("agent.turns/2@5-77", "poison", "s1")
     assert (letter.original.partition, letter.original.offset, letter.original.timestamp) == (2, 5, 77)
 
 

@@ -12,6 +12,7 @@ from schemas.codec import parse_turn
 from schemas.codes import Code
 from schemas.dead_letter import DeadLetter
 from schemas.entries import Position
+from schemas.ids import letter_id
 from schemas.turn import Turn, TurnInput
 from tests.support.desk import Desk, Log
 from tests.support.memory_fleet import MemoryFleet
@@ -40,7 +41,7 @@ def test_a_letter_has_the_records_own_bytes_and_headers() -> None:
     letter = letter_of(FAULT, record, tenant="default", agent="echo")
     assert (letter.value, letter.headers[-1]) == (b'{ "text":"boom" }', ("x", b"\xff"))
     head = DeadLetter.from_headers(dict(letter.headers))
-    assert (head.code, head.attempts, head.id) == ("poison", 4, "agent.turns/3@17")
+    assert (head.code, head.attempts, head.id) == ("poison", 4, "agent.turns/3@17-1800000000000")
     assert head.timestamp_ms == PLACE.timestamp_ms
 
 
@@ -48,7 +49,7 @@ def test_without_a_record_the_turn_is_rebuilt_from_the_journal() -> None:
     letter = letter_of(FAULT, None, tenant="acme", agent="echo")
     turn = parse_turn(letter.value or b"")
     assert (turn.turn, turn.text, turn.user, turn.tenant, turn.agent) == ("t1", "boom", "ann", "acme", "echo")
-    assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17"
+    assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17-1800000000000"
 
 
 def test_the_fault_is_published_with_the_frame_and_counts_every_attempt() -> None:
@@ -118,7 +119,8 @@ async def test_the_record_is_not_marked_before_its_letter_is_acknowledged() -> N
 
 async def test_who_takes_over_after_the_finish_publishes_the_letter_that_is_missing() -> None:
     async with MemoryFleet(worker_tries=1) as dead:
-        await claimed(dead.store, poison(dead))
+        first = poison(dead)
+        await claimed(dead.store, first)
         await dead.worker()
         await dead.until(lambda: dead.terminals())
         await dead.until(dead.committed_everything)
@@ -130,7 +132,8 @@ async def test_who_takes_over_after_the_finish_publishes_the_letter_that_is_miss
         await fleet.until(fleet.committed_everything)
         (letter,) = fleet.records(LETTERS)
         assert letter.value == record.value
-        assert DeadLetter.from_headers(dict(letter.headers)).id == f"{TURNS}/{record.partition}@{record.offset}"
+        id_ = letter_id(TURNS, first.partition, first.offset, first.timestamp)  # of the record that it was claimed for
+        assert DeadLetter.from_headers(dict(letter.headers)).id == id_
         assert fleet.terminals()["s1~t1"][0]["code"] == "poison"
 
 
@@ -142,7 +145,7 @@ async def test_a_poisonous_turn_met_by_a_control_op_alone_is_rebuilt_from_the_jo
         await fleet.worker()
         await fleet.until(lambda: fleet.records(LETTERS))
         (letter,) = fleet.records(LETTERS)
-        assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17"
+        assert DeadLetter.from_headers(dict(letter.headers)).id == "agent.turns/3@17-1800000000000"
         turn = parse_turn(letter.value)
         assert (turn.turn, turn.text, turn.agent) == ("t1", "boom", "echo")
 
