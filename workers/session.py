@@ -127,7 +127,7 @@ class Session(Elsewhere):
     def loaded(self, state: State, now_ms: int) -> list[Effect]:
         """Answers `Load`."""
         self.asked = None
-        self.state = state
+        self._see(state)
         self._fresh, self._late = not self._late, False
         self._swept = False
         return self._advance([], now_ms)
@@ -167,12 +167,19 @@ class Session(Elsewhere):
         self.state = self.state._replace(wiped=True)
         return self._advance([], now_ms)
 
+    def _see(self, state: State) -> None:
+        """Whoever watched an earlier life of the session, which may have been another user's, watches no more."""
+        before = self.state.opened if self.state is not None else None
+        if state.opened is not None and (before is None or before.user != state.opened.user):
+            self._watchers.clear()
+        self.state = state
+
     def applied(self, now_ms: int) -> list[Effect]:
         """Answers `Append`: the entry is in the journal."""
         asked = self._take_append()
         assert self.state is not None
         was = self.state
-        self.state = fold(was, asked.version, asked.entry)
+        self._see(fold(was, asked.version, asked.entry))
         self._proof = False
         out: list[Effect] = []
         self._after(asked.entry, was, out, now_ms)

@@ -132,11 +132,11 @@ class Desk:
         self.do(self.session.arrived(mail, trigger, self.now_ms))
         return offset
 
-    def control(self, control: Control, offset: int | None = None) -> int:
+    def control(self, control: Control, offset: int | None = None, *, reply_to: str | None = None) -> int:
         """A control record comes; its offset (they count on from 1000 so as not to be mixed up with turns)."""
         offset = self._next(offset)
         position = Position(stream="agent.control", partition=0, offset=offset, timestamp_ms=0)
-        trigger = fx.Trigger(FakeRecord(offset, topic="agent.control"), reply_to=None, mark=self.marked.append)
+        trigger = fx.Trigger(FakeRecord(offset, topic="agent.control"), reply_to=reply_to, mark=self.marked.append)
         self.do(self.session.commanded(fx.Op(ControlRecord("s", control, position, None), trigger), self.now_ms))
         return offset
 

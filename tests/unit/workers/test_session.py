@@ -748,6 +748,17 @@ def test_watch_adds_a_place_for_frames_until_the_turn_ends() -> None:
     assert desk.acks[-1] == ("w2", "unknown")
 
 
+def test_who_watched_a_session_that_is_gone_does_not_watch_the_next_one() -> None:
+    desk = Desk()
+    desk.turn("t1", user="mallory", reply_to="0:a")
+    desk.control(WatchControl(op="w", user="mallory"), reply_to="1:b")
+    desk.control(DeleteControl(op="d", user="mallory"))
+    assert desk.to["t1"] == {"0:a", "1:b"}
+    desk.turn("t2", user="u", reply_to="0:a")
+    desk.finish()
+    assert desk.to["t2"] == {"0:a"}
+
+
 def test_an_idle_session_asks_for_nothing() -> None:
     desk = Desk()
     desk.turn("t1")
