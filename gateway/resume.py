@@ -85,10 +85,16 @@ def resume_token(event: Event) -> str:
 
 
 def parse_position(token: str) -> Position | None:
-    """The position of a `<attempt>-<seq>`; None where it is none."""
+    """The position of a `<attempt>-<seq>`; None where it is none. Seq -1 is before the attempt's first frame."""
     attempt, dash, seq = token.partition("-")
-    fits = all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (attempt, seq))
+    if seq == "-1":
+        return (int(attempt), -1) if _is_number(attempt) else None
+    fits = _is_number(attempt) and _is_number(seq)
     return (int(attempt), int(seq)) if dash and fits else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def catch_up(log: TurnLog) -> list[Event]:
@@ -105,11 +111,12 @@ def catch_up(log: TurnLog) -> list[Event]:
 
 
 def reset_of(tenant: str, session: str, item: Resumed) -> Event:
-    """A `reset` of our own, at the place of the last frame: what was shown is void, this is the answer so far."""
+    """A `reset` of our own, at the place of the last frame: what was shown is void, this is the answer so far. Where
+    the attempt's first frame is still to come, that is seq -1: before it, and not taken for it by who comes back."""
     attempt, seq = item.position
     return event_of(
         Reset(
-            tenant=tenant, session=session, turn=item.turn, attempt=attempt, seq=max(seq, 0), at_ms=now_ms(),
+            tenant=tenant, session=session, turn=item.turn, attempt=attempt, seq=seq, at_ms=now_ms(),
             reason="resume", step=item.step, text=item.text,
         )
     )  # fmt: skip

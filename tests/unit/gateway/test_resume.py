@@ -140,7 +140,7 @@ def test_a_recovered_frame_says_where_each_turn_stands() -> None:
     assert set(frame["turns"][0]) == {"turn", "state", "attempt", "seq", "step", "text"}
 
 
-@pytest.mark.parametrize("token", ["1-2", "0-0", "12-345678"])
+@pytest.mark.parametrize("token", ["1-2", "0-0", "12-345678", "3--1"])
 def test_a_token_goes_there_and_back(token: str) -> None:
     position = parse_position(token)
 
@@ -223,3 +223,14 @@ def test_a_reset_of_our_own_has_the_place_of_the_last_frame() -> None:
     event = reset_of("default", "s", resumed)
 
     assert (event.type, event.step, event.text, event.attempt) == ("reset", 3, "so far", 2)
+
+
+def test_whoever_was_told_the_journals_text_before_any_frame_goes_on_from_there() -> None:
+    """Its place is before the attempt's first frame, which is still to come; its text may say more than that place."""
+    facts = TurnFacts("t", "running", attempt=1, step=0, text="abc")
+    told = reset_of("default", "s", resume_turn(None, facts, (0, 0)))
+    assert (0, 0) < told.position < started().position
+    after = parse_position(resume_token(told))
+    assert after == told.position
+    story = [accepted(), started(), delta(1, "abc"), delta(2, "d")]
+    assert resume_turn(log_of(*story), facts, after).verdict == "partial"
