@@ -52,6 +52,16 @@ async def test_a_session_without_a_worker_is_unavailable(house: House) -> None:
     assert answer.headers["Retry-After"] == "1"
 
 
+async def test_a_session_whose_first_turn_has_not_begun_is_not_there_yet(house: House, served: Served) -> None:
+    house.worker.hearing.clear()
+    async with served.http() as http:
+        taken = await http.post("/v1/sessions/s1/turns", json={"text": "hi", "turn": "t1"})
+        shown = await http.get("/v1/sessions/s1")
+
+    assert taken.status_code == 202
+    assert (shown.status_code, shown.json()["code"]) == (404, "not_found")
+
+
 async def test_a_turn_is_taken_awaited_or_streamed(served: Served) -> None:
     async with served.http() as http:
         taken = await http.post("/v1/sessions/s1/turns", json={"text": "hi", "turn": "t1"})
