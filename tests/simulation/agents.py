@@ -16,6 +16,7 @@ from workers.models.port import ModelRequest, ModelUnavailable
 from workers.models.scripted import Script
 from workers.side_by_side import side_by_side
 
+REDRIVEN = "redrive-"
 KILLS, RAISES = "kills its process", "raises"
 
 
@@ -30,7 +31,8 @@ class Watch(Protocol):
 
 
 class Steps:
-    """Up to four steps whose results are never the same twice; the answer is made of them alone.
+    """Up to four steps whose results are never the same twice; the answer is made of them alone. Of those that kill
+    or raise every other one has been mended when it is redriven.
 
     `watch` is told of attempts and steps that begin; `kill()`: the process ends here.
     """
@@ -43,15 +45,16 @@ class Steps:
 
     async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
         self._watch.ran(turn.id)
-        if turn.text == KILLS:
+        mended = turn.id.startswith(REDRIVEN) and number_of(turn.id) % 2 == 0
+        if turn.text == KILLS and not mended:
             self._kill()
             await asyncio.Event().wait()
-        if turn.text == RAISES:
+        if turn.text == RAISES and not mended:
             raise RuntimeError("as the turn asks")
         said: list[str] = []
         heard: list[JsonValue] = []
-        for number in range(int(turn.text.split()[-1])):
-            if int(turn.id[1:]) % 2:  # every other turn listens while it runs, the others are run again
+        for number in range(2 if turn.text in {KILLS, RAISES} else int(turn.text.split()[-1])):
+            if number_of(turn.id) % 2:  # every other turn listens while it runs, the others are run again
                 heard += [item.text for item in ctx.steers()]
             result = await ctx.step(f"s{number}", self._work, turn.id, number, heard)
             ctx.emit(f"[{result}]")
@@ -129,7 +132,7 @@ class Asks(_Works):
         said = [f"[{await ctx.step('before', self._work, turn.id)}]"]
         ctx.emit(said[0])
         if asks(turn.id):
-            expires_s = (0.4, 2.0, 6.0)[int(turn.id[1:]) // 3 % 3]
+            expires_s = (0.4, 2.0, 6.0)[number_of(turn.id) // 3 % 3]
             decision = await ctx.approval("go on?", name="go", arguments={"turn": turn.id}, expires_s=expires_s)
             said.append(f"[{decision._asdict()}]")
             ctx.emit(said[-1])
@@ -165,7 +168,12 @@ class Forks(_Works):
 
 def asks(turn: str) -> bool:
     """Whether a turn of `Asks` asks for a decision."""
-    return int(turn[1:]) % 3 > 0
+    return number_of(turn) % 3 > 0
+
+
+def number_of(turn: str) -> int:
+    """What an agent goes by."""
+    return int(turn.removeprefix(REDRIVEN), 16) if turn.startswith(REDRIVEN) else int(turn[1:])
 
 
 def spec_of(name: str, agent: Agent, on_poison: Literal["skip", "wait"] = "skip") -> AgentSpec:

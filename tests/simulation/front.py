@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from broker.memory import MemoryCluster, MemoryTail
 from broker.port import Record
+from gateway.app import make_app
 from gateway.compose import Ports, make_gateway
 from gateway.gateway import Gateway
 from gateway.identity import Principal
@@ -26,6 +27,7 @@ from gateway.socket import Socket
 from journal.port import Store
 from schemas.ids import mint
 from schemas.settings import GatewaySettings, SessionSettings
+from tests.simulation.asgi import Exchange, Request
 from tests.simulation.faulty import FaultyJournal, FaultyPublisher, FaultyStore, Pipe
 from tests.simulation.plan import TENANT
 from tests.simulation.virtual import EMPTY, Process, VirtualLoop
@@ -117,7 +119,8 @@ class Front:
         self._loop = loop
         self._weather = weather
         self._gone = gone
-        self._wires: list[Wire] = []
+        self._wires: list[Wire | Exchange] = []
+        self._app: Any = None
         self._gateway: Gateway | None = None
         self.leaving = False
 
@@ -150,6 +153,21 @@ class Front:
         socket: Any = wire
         self._loop.call_soon(self._open, self._gateway, socket, Principal(TENANT, user), context=self.process.context)
         return wire
+
+    def ask(self, request: Request, user: str) -> Exchange:
+        """A request of `user` over HTTP."""
+        exchange = Exchange(self._loop, self._weather, self.process, request, user)
+        self._wires.append(exchange)
+        exchange.go(self._handle)
+        return exchange
+
+    def _handle(self, exchange: Exchange) -> None:
+        assert self._gateway is not None
+        if self._app is None:
+            self._app = make_app(self._gateway)
+        exchange.handled = asyncio.create_task(
+            self._app(exchange.scope, exchange.receive, exchange.send), name="request"
+        )
 
     def _open(self, gateway: Gateway, socket: Any, who: Principal) -> None:
         running = asyncio.create_task(Socket(gateway, socket, who).run(), name="socket")

@@ -24,6 +24,7 @@ MISSING = {
     "delete": {"unknown"},
     "watch": {"unknown"},
     "approve": {"refused", "unknown"},
+    "release": {"unknown"},
 }
 """What an op on a session that there is not is answered with."""
 
@@ -69,7 +70,7 @@ class Lives:
     def sent(self, session: str, body: dict[str, Any], place: tuple[str, int, int]) -> None:
         """The broker took a record of a turn or an op."""
         if "op" in body:
-            op = (body["op"], session, body["user"] == STRANGER)
+            op = (body["op"], session, body["user"] == STRANGER and body["kind"] != "release")
             kinds, _ = self._ops.setdefault(op, (set(), self._now(session)))
             kinds.add(body["kind"])
         else:
@@ -141,6 +142,11 @@ class Lives:
     def shared(self, session: str) -> bool:
         """Whether it was ever anybody else's than its first user's."""
         return any(life.user != session for life in self._lives.get(session, ()))
+
+    def borrowed(self, session: str, op: str) -> bool:
+        """Whether it may be the op of a stranger whose session it was: what a session that is closed knows of an id
+        may be of that one."""
+        return (op, session, True) in self._ops and self.shared(session)
 
     def conflicts(self, forgotten: Callable[[str, str], bool]) -> Iterator[str]:
         """P5: other content under a known id is refused, and nothing else is. `forgotten`: of turns whose content the

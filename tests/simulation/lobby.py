@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from tests.simulation.callers import Caller
 from tests.simulation.front import Front, front_store
 from tests.simulation.virtual import EMPTY, Process
-from tests.simulation.visitors import Visitor
+from tests.simulation.visitors import Mind, Visitor
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -28,11 +29,12 @@ class Lobby:
     def __init__(self, seed: int, world: World, topics: tuple[str, ...]) -> None:
         self._world = world
         self._topics = topics
+        self._kinds = {0: (Caller,), 3: (Visitor, Caller)}.get(seed % 4, (Visitor,))
         self._chances = random.Random(f"lobby {seed}")
         self._names = itertools.count(1)
         self._fronts: list[Front] = []
         turns = max(2, round(len(world.plan.turns) * SHARE))
-        self.visitors = [self._visitor(f"v{number}", turns // 2) for number in range(2 if seed % 2 else 0)]
+        self.visitors = [self._visitor(f"v{number}", turns // 2) for number in range(0 if seed % 4 == 2 else 2)]
         self._lookers = [self._visitor(visitor.name, 0) for visitor in self.visitors]
         for visitor in self.visitors:
             world.plan.sessions[visitor.name] = visitor.agent
@@ -60,7 +62,8 @@ class Lobby:
         """P7: each user ended with exactly what the journal holds."""
         over = self._world.ledger.over
         for visitor in self.visitors:
-            for turn, mind in visitor.minds.items():
+            for turn in visitor.asked:
+                mind = visitor.minds.get(turn, Mind())
                 stored = over.get((visitor.name, turn))
                 if mind.end is None or mind.end != stored:
                     yield f"{visitor.name}/{turn} ended with {mind.end}, stored is {stored}"
@@ -75,7 +78,8 @@ class Lobby:
         for at_s in moments:
             turn = f"u{chances.randrange(10**9)}"
             asks.append((at_s, turn, f"{turn} {chances.randint(1, 4)}" if agent == "steps" else f"say {turn}"))
-        return Visitor(
+        kind = self._kinds[int(name[1:]) % len(self._kinds)]
+        return kind(
             name, agent, asks, chances=chances, fronts=self._fit, weather=world.weather, ledger=world.ledger
         )  # fmt: skip
 

@@ -23,16 +23,16 @@ from journal import memory_payloads
 from journal.fold import FoldError
 from journal.loader import load
 from journal.state import State
-from tests.simulation import checks
+from tests.simulation import checks, redrives
 from tests.simulation.faults import Faults
-from tests.simulation.plan import plan_of
-from tests.simulation.strangers import crowded, key_of
+from tests.simulation.plan import TENANT, plan_of
+from tests.simulation.strangers import crowded, key_of, named
 from tests.simulation.virtual import EMPTY, VirtualLoop
 from tests.simulation.world import EPOCH_MS, SETTLE_S, World
 
 WORKERS = 2
 FAULTS_A_TURN = 0.1
-LEAST_COMPLETED = 0.3  # of what was not refused; a block of seeds has to come to half
+LEAST_COMPLETED = 0.5  # of what was neither refused nor cancelled; a block of seeds has to come to half of all
 TRACE = 60
 LARGE = 400  # characters of a body that is kept beside its row: every other FINISH
 
@@ -81,6 +81,7 @@ async def _lived(seed: int, turns: int, loop: VirtualLoop, *, new_topics: bool =
     for _ in range(WORKERS):
         world.join()
     world.lobby.open()
+    world.operators.schedule()
     for sent in plan.sent:
         loop.call_later(sent.at_s, world.send, sent, context=EMPTY)
     faults = Faults(seed, world)
@@ -100,13 +101,16 @@ async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     states = await states_of(world)
     broken = [*world.ledger.broken, *checks.broken(plan, world.ledger, states), *world.lobby.broken()]
     broken += checks.payloads(world.ledger, bodies)
-    completed = checks.done(world.ledger)
+    broken += redrives.broken(world.operators, world.cluster, world.ledger, list(plan.sessions))
+    broken += redrives.minted(world.ledger, _sent(world), world.operators.marks)
+    completed = checks.ended(world.ledger, "completed")
     lives = world.ledger.lives
     taken = sum(
         lives.accepted(*turn) is not None for turn in lives.records
     )  # the rest was refused, and judged for that
-    if completed < LEAST_COMPLETED * taken:
-        broken.append(f"only {completed} of {taken} turns were completed: that proves nothing")
+    cancelled = checks.ended(world.ledger, "cancelled")
+    if completed < LEAST_COMPLETED * (taken - cancelled):
+        broken.append(f"only {completed} of {taken} turns were completed, {cancelled} cancelled: that proves nothing")
     world.weather.counts["stranger answered"] = world.ledger.lives.kept_out
     return Outcome(
         seed, turns, completed, world.ledger.events, loop.time(), world.ledger.digest,
@@ -114,10 +118,18 @@ async def _run(seed: int, turns: int, loop: VirtualLoop) -> Outcome:
     )  # fmt: skip
 
 
+def _sent(world: World) -> set[tuple[str, str]]:
+    """Turns that somebody sent, as the log names them."""
+    plan, lobby = world.plan, world.lobby
+    sent = {(named(one.body.get("tenant", TENANT), one.session), one.body.get("turn", "")) for one in plan.sent}
+    return sent | {(visitor.name, turn) for visitor in lobby.visitors for turn in visitor.asked}
+
+
 async def settle(world: World) -> None:
     """All is well from now on: everything that was sent has to be committed within some virtual minutes."""
     world.weather.clear_up()
     world.recover()
+    world.operators.finish()
     world.ledger.note("calm")
     if not world.fit():
         world.join()
@@ -150,7 +162,7 @@ def _about(broken: list[str], world: World) -> list[str]:
     lines = []
     for at_s, what in world.ledger.trace:
         words = what.split()
-        if sessions.intersection(words) or words[0][:1] in {"w", "g"} or words[0] in {"fault:", "calm", "BROKEN"}:
+        if sessions.intersection(words) or words[0][:1] in {"w", "g", "o"} or words[0] in {"fault:", "calm", "BROKEN"}:
             lines.append(f"{at_s:9.3f} {what}")
     return lines[-TRACE:]
 

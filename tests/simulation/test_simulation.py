@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from broker.watermark import Watermark
+from fleet import redrive
+from fleet.letter import deduplicated, without_value
+from gateway import events_http, sse
 from gateway.publishing import Publishing, PublishRefusal
 from gateway.reader import Reader
 from journal.commit import GroupCommit
-from journal.port import Verdict
+from journal.memory_parts import MemoryLetterMarks
+from journal.port import LetterMark, Verdict
 from schemas.codes import Code
+from schemas.ids import mint
 from tests.simulation.__main__ import told
+from tests.simulation.agents import REDRIVEN
 from tests.simulation.run import run
 from tests.support.planted import (
     a_strangers_turn_begins,
@@ -205,13 +212,60 @@ def new_topic_not_noticed() -> Any:
     return patch.object(recreated, "_arm", nobody)
 
 
+def redriven_from_behind() -> Any:
+    """A later letter goes out before an earlier one."""
+    return patch.object(redrive, "deduplicated", lambda letters: deduplicated(letters)[::-1])
+
+
+@contextmanager
+def each_redrive_a_turn_of_its_own() -> Iterator[None]:
+    """The id is minted, and the mark that is written last holds."""
+
+    async def put(self: MemoryLetterMarks, mark: LetterMark) -> LetterMark:
+        self._marks[mark.letter] = mark
+        return mark
+
+    with (
+        patch.object(redrive, "from_letter", lambda _letter, _turn: f"{REDRIVEN}{mint()}"),
+        patch.object(MemoryLetterMarks, "put", put),
+    ):
+        yield
+
+
+def discarded_without_a_word() -> Any:
+    """The bug that there was: letters are read without their values, and then nobody knows whose they are."""
+    discard = redrive.discard
+
+    async def discarded(office: Any, letters: Any) -> Any:
+        return await discard(office, [without_value(letter) for letter in letters])
+
+    return patch.object(redrive, "discard", discarded)
+
+
+def last_event_id_ignored() -> Any:
+    """Whoever comes back over HTTP is shown everything again."""
+    return patch.object(events_http, "after_of_turn", lambda _: None)
+
+
+def reset_in_the_place_of_a_frame() -> Any:
+    """The bug that there was: a reset before an attempt's first frame took that one's place."""
+
+    def token(event: Any) -> str:
+        return f"{event.attempt}-{max(event.seq, 0)}"
+
+    return patch.object(sse, "resume_token", token)
+
+
 ANEW = [new_topic_not_noticed]
+LETTERS = [redriven_from_behind, each_redrive_a_turn_of_its_own, discarded_without_a_word]
 FRONT = [
     frames_passed_on_twice,
     no_answer_taken_for_accepted,
     unknown_taken_for_failed,
     followed_at_once,
 ]
+OVER_HTTP = [last_event_id_ignored, reset_in_the_place_of_a_frame]
+"""The same of its HTTP routes: half of the seeds have users there."""
 """Bugs of a gateway: every other seed has one."""
 
 
@@ -221,7 +275,13 @@ def test_a_planted_bug_of_the_gateway_is_found(plant: Callable[[], Any]) -> None
         assert any(_red(seed, TURNS) for seed in range(1, MOST, 2)), f"{MOST // 2} seeds do not find it"
 
 
-@pytest.mark.parametrize("plant", [*PLANTED, *STRANGE, *ANEW], ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("plant", OVER_HTTP, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_of_the_http_routes_is_found(plant: Callable[[], Any]) -> None:
+    with plant():
+        assert any(_red(seed, TURNS) for seed in range(MOST) if seed % 4 in {0, 3}), f"{MOST // 2} seeds do not find it"
+
+
+@pytest.mark.parametrize("plant", [*PLANTED, *STRANGE, *ANEW, *LETTERS], ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Callable[[], Any]) -> None:
     turns = LONG if plant is identity_ignored else TURNS  # a turn is forgotten after sixteen others of its session
     with plant():

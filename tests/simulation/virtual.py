@@ -97,6 +97,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers: list[_Timer] = []
         self._numbers = 0
         self._homes: dict[int, contextvars.Context] = {}
+        self._adopted: list[object] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._over = False
         self.steps = 0
@@ -106,6 +107,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def adopt(self, thing: object, context: contextvars.Context) -> None:
         """Callbacks that are methods of `thing` run in `context` from now on."""
         self._homes[id(thing)] = context
+        self._adopted.append(thing)  # else its id might become another's
 
     def time(self) -> float:
         return self._now

@@ -8,23 +8,25 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
-from tests.simulation.front import Front, Json, Wire
+from tests.simulation.front import Front, Json
 from tests.simulation.ledger import TERMINAL, Ledger
 from tests.simulation.weather import Weather
 
 PATIENCE_S = 6.0
 """A client that hears nothing for so long connects again."""
-NONE = (0, -1)
+NONE, BEFORE = (0, -1), (-1, -1)
 AGAIN = frozenset({"publish_unknown", "unavailable", "overloaded", "not_found"})
 """Errors after which a client tries again; `not_found`: its session has not begun yet."""
 
 
 @dataclass(slots=True)
 class Mind:
-    """What a client knows of a turn, over all its connections. `sure`: every publish of it was said to have failed."""
+    """What a client knows of a turn, over all its connections. `sure`: every publish of it was said to have failed;
+    `seen_end`: `place` is that of its end."""
 
     text: str = ""
     place: tuple[int, int] = NONE
@@ -32,15 +34,17 @@ class Mind:
     sent: int = 0
     sure: bool = True
     cancelled: bool = False
+    seen_end: bool = False
     end: str | None = None
 
 
 @dataclass(slots=True)
 class Line:
-    """One connection: how far each turn has got on it, and after how many frames its user drops it."""
+    """One connection: how far each turn has got on it, and after how many frames its user drops it. `wire`: a socket's,
+    else None."""
 
     name: str
-    wire: Wire
+    wire: Any
     left: int
     seen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -66,6 +70,7 @@ class Visitor:
         self.done = False
         self._lines = 0
         self._asks = asks
+        self.asked = [turn for _, turn, _ in asks]
         self._chances = chances
         self._fronts = fronts
         self._weather = weather
@@ -193,7 +198,7 @@ class Visitor:
         """A frame of a turn: each once on a connection, in order; one end, and it says what was shown."""
         turn, kind, place = frame["turn"], frame["type"], (frame["attempt"], frame["seq"])
         mind = self._mind(turn)
-        if place <= line.seen.get(turn, NONE):
+        if place <= line.seen.get(turn, BEFORE):
             self._fail(turn, f"{kind} {place} comes after {line.seen[turn]} on one connection")
         line.seen[turn] = mind.place = place
         if kind == "delta" and "run" not in frame:

@@ -22,6 +22,7 @@ from tests.simulation.agents import Asks, Forks, Pays, Steps, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
 from tests.simulation.lobby import Lobby
+from tests.simulation.operators import Operators
 from tests.simulation.plan import TENANT, Plan, Sent
 from tests.simulation.strangers import named
 from tests.simulation.virtual import EMPTY, Process, VirtualLoop
@@ -97,6 +98,7 @@ class World:
         )
 
         self.lobby = Lobby(seed, self, tuple(TOPICS))
+        self.operators = Operators(seed, self)
 
     def clock_ms(self, skew_ms: int) -> int:
         """A wall clock."""
@@ -267,7 +269,7 @@ class World:
     def quiet(self) -> bool:
         """Everything that was sent is committed, nothing waits for a decision, and every user has heard of it."""
         assert isinstance(self.store.timers, MemoryTimers)
-        if not self.lobby.quiet or any(timer.call for timer in self.store.timers.armed):
+        if not (self.lobby.quiet and self.operators.quiet) or any(timer.call for timer in self.store.timers.armed):
             return False
         for topic in (TURNS, CONTROL):
             for partition in range(PARTITIONS):
