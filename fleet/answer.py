@@ -57,8 +57,12 @@ class Answer:
         place = (int(frame["attempt"]), int(frame.get("seq", 0)))
         if place <= self.last:
             return []
+        gone = self._no_longer() if place[0] > self.last[0] else []  # what an older attempt asks is nobody's question
         self.last = place
         self.accepted = True
+        return [*gone, *self._taken(frame)]
+
+    def _taken(self, frame: Frame) -> list[Sight]:
         kind = frame["type"]
         if kind in {"approval_requested", "approval_decided"}:
             return self._decision(frame)
@@ -102,6 +106,8 @@ class Answer:
             self.asked = Asked(frame)
             return [self.asked]
         if self.asked is not None and self.asked.call == frame["call"]:
+            if frame["by"] == "withdrawn":
+                return self._no_longer()
             self.asked = None
         what = "allowed" if frame["decision"] == "allow" else "denied"
         return [Decided(frame["call"], f"{what} by {seen(frame['by'])}")]

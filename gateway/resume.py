@@ -104,10 +104,11 @@ def catch_up(log: TurnLog) -> list[Event]:
     if log.terminal is not None:
         return [log.terminal]
     tenant, session, turn = log.key
-    text = log.text_at(log.last)
+    at = log.last if log.before_asked is None else log.before_asked
+    text = log.text_at(at)
     if text is None:
         return []
-    return [reset_of(tenant, session, Resumed("partial", turn, "running", log.last, log.step, text))]
+    return [reset_of(tenant, session, Resumed("partial", turn, "running", at, log.step, text)), *log.since(at)]
 
 
 def reset_of(tenant: str, session: str, item: Resumed) -> Event:
@@ -161,9 +162,24 @@ def _running(log: TurnLog | None, facts: TurnFacts, after: Position | None) -> R
     if asked is not None and (after is None or after < asked.position):
         before = (asked.attempt, asked.seq - 1)
         return Resumed(verdict, facts.turn, facts.state, before, facts.step, facts.text, (asked,))
+    asking = _asking(live, facts, verdict, after)
+    if asking is not None:
+        return asking
     text = live.text_at(live.last) if live is not None else None
     if live is not None and text is not None:
         return Resumed(verdict, facts.turn, _state(live, facts), live.last, live.step, text)
     position = live.last if live is not None else (facts.attempt, -1)
     state = _state(live, facts) if live is not None else facts.state
     return Resumed(verdict, facts.turn, state, position, facts.step, facts.text, blind=True)
+
+
+def _asking(log: TurnLog | None, facts: TurnFacts, verdict: Verdict, after: Position | None) -> Resumed | None:
+    """Up to the question of a call that runs, which the journal does not have; it follows, with what came since. None:
+    there is none, or the client has it."""
+    before = log.before_asked if log is not None else None
+    if log is None or before is None or (after is not None and after > before):
+        return None
+    text = log.text_at(before)
+    if text is None:
+        return None
+    return Resumed(verdict, facts.turn, _state(log, facts), before, log.step, text, log.since(before))

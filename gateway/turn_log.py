@@ -16,7 +16,20 @@ class TurnLog:
     `began_s`: when it was published here, on the monotonic clock.
     """
 
-    __slots__ = ("_base", "_events", "began_s", "floor", "heard", "key", "last", "size", "step", "terminal", "user")
+    __slots__ = (
+        "_asked",
+        "_base",
+        "_events",
+        "began_s",
+        "floor",
+        "heard",
+        "key",
+        "last",
+        "size",
+        "step",
+        "terminal",
+        "user",
+    )
 
     def __init__(self, key: TurnKey) -> None:
         self.key = key
@@ -25,6 +38,7 @@ class TurnLog:
         self.size = _OVERHEAD_BYTES
         self.step = -1
         self.terminal: Event | None = None
+        self._asked: Event | None = None
         self.user: str | None = None
         self.began_s: float | None = None
         self.heard = False
@@ -40,6 +54,7 @@ class TurnLog:
                 self._begin_at(event)
             self.heard = True
         self.last = event.position
+        self._asked = self._open_after(event)
         self.size += event.size
         self._events.append(event)
         if event.own and event.type in {"step", "reset"}:
@@ -47,6 +62,21 @@ class TurnLog:
         if event.terminal:
             self.terminal = event
         return True
+
+    def _open_after(self, event: Event) -> Event | None:
+        """A decision is asked for one at a time, and none outlives its attempt."""
+        if event.type == "approval_requested":
+            return event
+        asked = self._asked
+        over = asked is None or event.terminal or event.type == "approval_decided" or event.attempt > asked.attempt
+        return None if over else asked
+
+    @property
+    def before_asked(self) -> Position | None:
+        """The place before the question that is open; None: there is none, or what came since is not all here."""
+        asked = self._asked
+        before = (asked.attempt, asked.seq - 1) if asked is not None else None
+        return before if before is not None and self.floor <= before else None
 
     def covers(self, after: Position) -> bool:
         """Whether every frame later than `after` is here."""

@@ -34,6 +34,7 @@ from workers.output import NotFitting, Output, Wanted
 from workers.services import Services
 from workers.steps import Steps
 from workers.tool_step import ToolStep
+from workers.tools.exchange import Answer, Question
 from workers.tools.profile import profile_tools
 from workers.tools.tool import Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
@@ -367,6 +368,14 @@ async def step_unkept(ctx: Context, name: str, function: Callable[[], Awaitable[
 def count(ctx: Context, metric: str, label: str) -> None:
     """Add to a metric of the worker's own: for what comes with the platform, no agent's business."""
     ctx._services.count(metric, label)
+
+
+async def ask_meanwhile(ctx: Context, question: Question, *, call: str, within_s: float) -> Answer:
+    """Ask the turn's user while `call`, of this line, runs; what it does not come to in time is declined. For what
+    comes with the platform: an agent asks by `approval`. Raises as the context's methods do."""
+    line = ctx._progress
+    until_ms = line.whole.clock_ms() + int(within_s * 1000)
+    return await line.whole.dialogue.ask(line, question, call=call, until_ms=until_ms)
 
 
 def _object(name: str, arguments: Mapping[str, JsonValue] | None) -> dict[str, JsonValue]:

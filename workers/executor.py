@@ -144,6 +144,15 @@ class RunningTurn:
     def show(self, reason: str, step: int) -> None:
         """Tell whoever watches what the answer is so far, up to durable step `step`."""
         self._job.emitter.reset(reason, step, self.text)
+        self._progress.dialogue.show()
+
+    def decided(self, note: ControlNote) -> None:
+        """What a call asks meanwhile is decided, durably."""
+        self._progress.dialogue.decided(note)
+
+    def withdraw(self) -> None:
+        """No call is to wait for its user any more: it goes on without an answer."""
+        self._progress.dialogue.withdraw()
 
     def stop(self, by: CancelledBy) -> None:
         """End the turn as cancelled, keep what was shown. `done` follows within `stop_s`, whatever the agent does."""

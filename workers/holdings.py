@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from journal.state import State
 from schemas.codes import Code
+from schemas.control import ApproveControl
 from schemas.entries import Intent, Step, Suspend
 from schemas.frames import Ack, AckState, CancelledBy
 from schemas.ids import split_key
@@ -29,6 +30,8 @@ from workers.line import Line
 from workers.result import Result
 
 AHEAD_LIMIT = 256
+Fits = Callable[[ApproveControl], bool]
+"""Whether a decision answers what was asked."""
 
 
 class Terms(NamedTuple):
@@ -76,6 +79,7 @@ class Holdings:
         "_fresh",
         "_gave_up",
         "_held",
+        "_in_call",
         "_indexed",
         "_joins",
         "_late",
@@ -142,6 +146,7 @@ class Holdings:
         self._armed: tuple[str, str] | None = None
         self._requesting: str | None = None
         self._requested: str | None = None
+        self._in_call: dict[str, Fits | None] = {}  # what calls of this attempt asked while they ran; None: over
 
     @property
     def waiting(self) -> int:

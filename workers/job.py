@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from journal.port import Cap
 from journal.state import OpenTurn
+from schemas.control import ApproveControl
 from schemas.entries import Intent, Step, Suspend
 from schemas.history import HistoryItem
 from schemas.profile import Pinned
@@ -43,6 +44,13 @@ class TurnLink(Protocol):
 
     def at_boundary(self) -> None:
         """No step is in progress, the last one is durable. The turn may be over when this returns."""
+
+    def ask(self, call: str, fits: Callable[[ApproveControl], bool]) -> bool:
+        """From now on a decision on `call` that `fits` is written down, and then told to the running turn. False:
+        nobody can be asked."""
+
+    def withdraw(self, call: str) -> bool:
+        """From now on none is. False: one is being written, and is told."""
 
     def seal(self) -> bool:
         """The agent is done: nothing joins the turn any more. False: something is about to; wait for `landed`."""

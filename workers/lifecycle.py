@@ -312,7 +312,7 @@ class Lifecycle(Commands):
         if entry.opens is not None:
             self._strangers_out(entry.opens.user)
         self.running = entry.turn
-        self._stopping, self._sealed = None, False
+        self._stopping, self._sealed, self._in_call = None, False, {}
         out.append(Start())
 
     def _after_finish(self, entry: Finish, was: OpenTurn | None, out: list[Effect], now_ms: int) -> None:

@@ -17,6 +17,7 @@ from schemas.parts import Part
 from workers.answer import Answer
 from workers.branch import Branch
 from workers.canonical import MAX_KEPT_BYTES, MAX_TURN_BYTES, weight
+from workers.dialogue import Dialogue
 from workers.emitter import Emitter
 from workers.job import Job, TurnLost
 from workers.ledger.clock import WRITE, HopClock, Took
@@ -41,6 +42,7 @@ class Progress(Steps):
         "_bytes",
         "_calm",
         "_clock",
+        "_dialogue",
         "_doing",
         "_kept_bytes",
         "_purse",
@@ -80,6 +82,7 @@ class Progress(Steps):
         self._purse: Purse | None = None
         self._branches: dict[str, Branch] | None = None
         self._calm: asyncio.Event | None = None
+        self._dialogue: Dialogue | None = None
         self._bytes = 0
         if turn.joined:
             self._unheard = {note.op: note for note in turn.joined}
@@ -136,6 +139,14 @@ class Progress(Steps):
         if purse is None:
             purse = self._purse = Purse(self.job, self.tally, services)
         return purse
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """What is asked while a call runs."""
+        dialogue = self._dialogue
+        if dialogue is None:
+            dialogue = self._dialogue = Dialogue(self)
+        return dialogue
 
     @property
     def frugal(self) -> bool:

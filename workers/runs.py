@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
@@ -11,6 +12,7 @@ from journal.port import Verdict
 from journal.rows import row_of
 from journal.state import State
 from schemas.codes import Code
+from schemas.control import ApproveControl
 from schemas.entries import Intent, Open, Step, Suspend
 from schemas.errors import Refusal
 from schemas.frames import ApprovalDecided, Joined, encode
@@ -88,6 +90,8 @@ class Runs(Questions):
         acknowledgements still, so that what is published is marked, and does nothing else."""
         if at_once:
             self._drop_run()
+        if self._run is not None:
+            self._run.withdraw()
         writes = isinstance(self.session.asked, fx.Append) or self.session.ending
         if self.dead or writes or (self._run is not None and not self._run.at_boundary):
             return
@@ -99,6 +103,14 @@ class Runs(Questions):
             self._system.commit.append(row, _unheard)
             self._system.handed_over += 1
         self._system.slots.give_back(self.key)
+
+    def ask(self, call: str, fits: Callable[[ApproveControl], bool]) -> bool:
+        """TurnLink: nobody is asked any more by a worker that leaves."""
+        return not (self.dead or self._system.leaving) and self.session.asks(call, fits)
+
+    def withdraw(self, call: str) -> bool:
+        """TurnLink: also once the session is lost."""
+        return self.dead or self.session.asks_no_more(call)
 
     def seal(self) -> bool:
         """TurnLink: nothing joins the turn any more, unless something is about to."""
@@ -261,7 +273,12 @@ class Runs(Questions):
     def _decided(self, order: fx.Decided) -> None:
         """Whoever watches sees who decided, right behind what asked for it."""
         note, turn = order.note, self._state().open
-        if turn is None or turn.suspended is None or note.call is None:
+        if turn is None or note.call is None:
+            return
+        self._system.metrics.count("decisions", "allow" if note.kind == "approve" else "deny")
+        if turn.suspended is None:  # a call of it asks while it runs
+            if self._run is not None:
+                self._run.decided(note)
             return
         tenant, session = split_key(self.key)
         asked: dict[str, Any] = from_json(turn.suspended.frames[0])
@@ -276,7 +293,6 @@ class Runs(Questions):
             decision="allow" if note.kind == "approve" else "deny",
             by=note.by or note.user,
         )
-        self._system.metrics.count("decisions", frame.decision)
         self._system.outbox.frame(self.key, encode(frame), self.session.destinations(turn.turn))
 
     def _show(self, _: fx.Show) -> None:

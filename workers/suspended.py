@@ -26,6 +26,7 @@ from workers.effects import (
     Trigger,
     Wake,
 )
+from workers.holdings import Fits
 from workers.parked import parked_mail
 
 DEADLINE = "deadline"
@@ -57,6 +58,22 @@ class Suspended(Admission):
         if self._requesting == call:
             self._requesting, self._requested = None, call
         return self._advance([], now_ms)
+
+    def asks(self, call: str, fits: Fits) -> bool:
+        """A call of the running turn asks its user, and waits. False: the turn is about to end."""
+        if self.running is None or self._stopping is not None or self.ending:
+            return False
+        self._in_call[call] = fits
+        return True
+
+    def asks_no_more(self, call: str) -> bool:
+        """It waits no longer. False: a decision is being written."""
+        asked = self.asked
+        if isinstance(asked, Append) and isinstance(asked.entry, ControlNote) and asked.entry.call == call:
+            return False
+        if call in self._in_call:
+            self._in_call[call] = None
+        return True
 
     def _advance(self, out: list[Effect], now_ms: int) -> list[Effect]:
         raise NotImplementedError
@@ -90,7 +107,17 @@ class Suspended(Admission):
         asked = turn.awaits if turn is not None and turn.turn == control.turn else None
         if turn is None or asked is None or asked.call != control.call:
             known = turn is not None and turn.turn == control.turn and turn.decided(control.call) is not None
-            return self._deny(op, state, "too_late" if known else "unknown", out, now_ms)
+            if known or self.running != control.turn or control.call not in self._in_call:
+                return self._deny(op, state, "too_late" if known else "unknown", out, now_ms)
+            fits = self._in_call[control.call]
+            if fits is None or self._stopping is not None:
+                return self._deny(op, state, "too_late", out, now_ms)
+            if not fits(control):
+                return self._deny(op, state, "refused", out, now_ms)
+        return self._decide(control, state, out, now_ms)
+
+    def _decide(self, control: ApproveControl, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The CONTROL of a decision."""
         given = {"arguments": control.arguments, "answer": control.answer, "note": control.note}
         note = ControlNote(
             at_ms=now_ms,
@@ -134,7 +161,10 @@ class Suspended(Admission):
         if op.trigger.reply_to is not None and entry.kind != "release":
             self._watchers[op.trigger.reply_to] = None
         self._reply(op, "applied", entry.turn, out, now_ms)
-        self._chain(op.trigger, state, out)
+        if entry.call in self._in_call:
+            self._in_call[entry.call] = None  # the turn runs, and has triggers of its own
+        else:
+            self._chain(op.trigger, state, out)
 
     def _wake(self, state: State, out: list[Effect], now_ms: int) -> bool:
         """A timer is due: for a turn that awaits a decision, that is parked, that goes on, or that is over."""

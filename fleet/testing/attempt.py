@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic_core import from_json
 
+from schemas.control import ApproveControl
 from schemas.entries import Intent, Step, Suspend
 from schemas.errors import RetryableError, TerminalError
 from workers.agent import Agent
@@ -87,6 +89,14 @@ class Attempt:
 
     def at_boundary(self) -> None:
         """TurnLink: nobody leaves."""
+
+    def ask(self, call: str, fits: Callable[[ApproveControl], bool]) -> bool:
+        """TurnLink: nobody is there while a turn runs."""
+        return False
+
+    def withdraw(self, call: str) -> bool:
+        """TurnLink: as `ask` says."""
+        return True
 
     def seal(self) -> bool:
         """TurnLink: nothing is about to join."""

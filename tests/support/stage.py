@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from journal.port import Profiles
 from journal.state import OpenTurn
+from schemas.control import ApproveControl
 from schemas.entries import Intent, Position, Step, Suspend
 from schemas.frames import Usage
 from schemas.history import HistoryItem, said
@@ -124,7 +125,8 @@ class Told:
 
 @dataclass
 class Notebook:
-    """A TurnLink over a list. `lost`: the next append raises TurnLost; `gate`: appends wait for it; `joining`: until it
+    """A TurnLink over a list. `asks`: what calls ask while they run, as it may be answered; `writes`: a decision on it
+    is being written; `lost`: the next append raises TurnLost; `gate`: appends wait for it; `joining`: until it
     is done, something that the user says is about to join."""
 
     entries: list[Step | Intent | Suspend] = field(default_factory=list)
@@ -133,6 +135,16 @@ class Notebook:
     boundaries: int = 0
     joining: asyncio.Future[None] | None = None
     sealed: bool = False
+    asks: dict[str, Callable[[ApproveControl], bool]] | None = None
+    writes: bool = False
+
+    def ask(self, call: str, fits: Callable[[ApproveControl], bool]) -> bool:
+        if self.asks is not None:
+            self.asks[call] = fits
+        return self.asks is not None
+
+    def withdraw(self, call: str) -> bool:
+        return not self.writes and (self.asks is None or self.asks.pop(call, None) is not None)
 
     def seal(self) -> bool:
         self.sealed = self.joining is None

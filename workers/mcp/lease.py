@@ -45,7 +45,8 @@ class Voices(NamedTuple):
 
 class Opening:
     """One opening, from the start of its task to the end of it. `ended`: told once, by the task. `why` it ended, ""
-    where we closed it."""
+    where we closed it. `asks`: its server asked what no message says whose it is; `left`: a call was left without an
+    answer, so that the next such question may be of a call that is over."""
 
     def __init__(self, name: str, opener: Opener, voices: Voices, ended: Callable[[Opening], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -53,6 +54,7 @@ class Opening:
         self.opened.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.since_s = loop.time()
         self.why = ""
+        self.asks = self.left = False
         self.leaving = False
         self._leave = asyncio.Event()
         self._ended = ended
@@ -63,6 +65,7 @@ class Opening:
         return self._task.done() or self._leave.is_set()
 
     async def _own(self, opener: Opener, ears: Ears) -> None:
+        EXCHANGE.set(Exchange())  # what this task hears is nobody's, least of all that call's which opened it
         try:
             async with opener(ears) as wire:
                 if not self.opened.done():
@@ -138,24 +141,47 @@ class Lease:
         return self._opening is not None and not self._opening.over and self._opening.opened.done()
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Wire]:
-        """Raises Away: nothing was sent."""
+    async def use(self, *, calling: bool = True) -> AsyncIterator[Wire]:
+        """`calling`: for a call, which its server may have questions about. Raises Away: nothing was sent."""
         self.users += 1
-        exchange = EXCHANGE.get()
         try:
             async with self._free:
                 wire = await self._wire()
-                self._asking.append(exchange)
-                try:
+                if calling:
+                    async with self._call():
+                        yield wire
+                else:
                     yield wire
-                finally:
-                    self._asking.remove(exchange)
         finally:
             self.users -= 1
             self.used_s = self._loop.time()
             self._watch_idle()
 
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        exchange, opening = EXCHANGE.get(), self._opening
+        self._asking.append(exchange)
+        try:
+            yield
+        except asyncio.CancelledError:  # by whoever made the call, or because its time was over
+            if opening is not None:
+                opening.left = True
+            raise
+        finally:
+            self._asking.remove(exchange)
+
+    def _renew(self) -> None:
+        """Whose the next question is would never be known again: with nobody else on it, the connection is made anew,
+        unless its server keeps state for its session."""
+        opening = self._opening
+        if opening is None or not (opening.asks and opening.left):
+            return
+        if self.users == 1 and self._config.lease == "shared":
+            self._opening = None
+            self._in_background(opening.close())
+
     async def _wire(self) -> Wire:
+        self._renew()
         opening = self._opening
         if opening is None or opening.over:
             wait_s = self._not_before_s - self._loop.time()
@@ -202,10 +228,17 @@ class Lease:
             self._not_before_s = self._loop.time() + random.uniform(0.0, most_s)
 
     async def _ask(self, question: Question) -> Answer:
-        """Whose call is it? The protocol does not say: with one call in progress it is that one's, else nobody's."""
-        if len(self._asking) != 1 or self._asking[0].ask is None:
-            return Answer(allowed=False)
-        return await self._asking[0].ask(question)
+        """Whose call is it? Over HTTP it comes with that call's answer, in a task that has that call's context. Else
+        no message says: with one call in progress, and none that was left without an answer, it is that one's, else
+        nobody's."""
+        ask = EXCHANGE.get().ask
+        if ask is None:
+            opening = self._opening
+            if opening is not None:
+                opening.asks = True
+            alone = len(self._asking) == 1 and opening is not None and not opening.left
+            ask = self._asking[0].ask if alone else None
+        return Answer(allowed=False) if ask is None else await ask(question)
 
     def lose(self, why: str) -> None:
         """Open it anew for the next call."""

@@ -122,7 +122,7 @@ class McpServer:
 
     async def _look(self, session: SessionInfo, known: _Known) -> None:
         try:
-            async with self._lease(session).use() as wire:
+            async with self._lease(session).use(calling=False) as wire:
                 await self._fetch(wire, known)
         except Exception as error:  # noqa: BLE001 (it is away, or its list is none)
             self.why = said(error)

@@ -97,6 +97,8 @@ class Wire(ClientSession):
     async def _elicit(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
     ) -> types.ElicitResult | types.ErrorData:
+        if isinstance(params, types.ElicitRequestURLParams):  # nobody here goes to an address for a server
+            return types.ElicitResult(action="decline")
         return types.ElicitResult.model_validate(response(await self._ask(question(params.model_dump(by_alias=True)))))
 
 

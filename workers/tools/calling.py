@@ -22,14 +22,13 @@ from workers.builder import describe
 from workers.canonical import canonical
 from workers.context import Context
 from workers.side_by_side import side_by_side
-from workers.tools.exchange import EXCHANGE, Answer, Exchange, InputNeeded, Resumed
+from workers.tools.exchange import EXCHANGE, QUESTION_BYTES, QUESTIONS, Answer, Exchange, InputNeeded, Resumed
+from workers.tools.meanwhile import Meanwhile
 from workers.tools.tool import KEY, BadArguments, Paused, Tool, ToolOutput
 from workers.tools.toolbox import Toolbox
 
 _log = logging.getLogger("fleet.worker")
 _no = ToolOutput.refused
-_QUESTIONS = 8  # that one call may ask its user
-_QUESTION_BYTES = 65_536  # of one, with the state that goes back
 _TRIES = 3  # of a tool that may be called again
 
 
@@ -69,7 +68,7 @@ async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, 
     if _keyed(tool) and KEY in given:
         return await line.answer_call(call, _no(f"{KEY} is not yours to give: leave it out"))
     resumed: Resumed | None = None
-    for number in range(_QUESTIONS + 1):
+    for number in range(QUESTIONS + 1):
         try:
             made = await line.tool(
                 tool.name,
@@ -84,7 +83,7 @@ async def carry_out(line: Context, tool: Tool, call: ToolCall, given: dict[str, 
             return made
         assert isinstance(made, Paused)
         resumed = await _asked(line, tool, made, f"{call.call}.{number}")
-    return await line.answer_call(call, _no(f"{tool.name} asked more than {_QUESTIONS} questions: it was given up"))
+    return await line.answer_call(call, _no(f"{tool.name} asked more than {QUESTIONS} questions: it was given up"))
 
 
 def result_item(call: ToolCall, output: ToolOutput) -> HistoryItem:
@@ -106,32 +105,30 @@ def _function(line: Context, tool: Tool, call: ToolCall, note: str, resumed: Res
     def progress(done: float, total: float | None, message: str | None) -> None:
         line.state(f"progress:{call.call}", {"tool": tool.name, "done": done, "total": total, "message": message})
 
-    exchange = Exchange(progress=progress, resumed=resumed)
+    async def answer(given: Mapping[str, JsonValue], key: str | None) -> ToolOutput | Paused:
+        meanwhile = Meanwhile(line, call.call, tool.policy.timeout_s)
+        token = EXCHANGE.set(Exchange(progress=progress, ask=meanwhile.ask, resumed=resumed))
+        try:
+            return _noted(await _within(tool, given, key), note)
+        finally:
+            EXCHANGE.reset(token)
+            meanwhile.end()
+
     if _keyed(tool):
 
         async def keyed(*, idempotency_key: str, **given: JsonValue) -> ToolOutput | Paused:
-            return _noted(await _answer(tool, given, idempotency_key, exchange), note)
+            return await answer(given, idempotency_key)
 
         return keyed
 
     async def plain(**given: JsonValue) -> ToolOutput | Paused:
-        return _noted(await _answer(tool, given, None, exchange), note)
+        return await answer(given, None)
 
     return plain
 
 
 def _keyed(tool: Tool) -> bool:
     return tool.policy.idempotent and not tool.policy.read_only
-
-
-async def _answer(
-    tool: Tool, given: Mapping[str, JsonValue], key: str | None, exchange: Exchange
-) -> ToolOutput | Paused:
-    token = EXCHANGE.set(exchange)
-    try:
-        return await _within(tool, given, key)
-    finally:
-        EXCHANGE.reset(token)
 
 
 async def _within(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -> ToolOutput | Paused:
@@ -153,8 +150,8 @@ async def _within(tool: Tool, given: Mapping[str, JsonValue], key: str | None) -
     except InputNeeded as needed:
         schema = dict(needed.question.schema) if needed.question.schema is not None else None
         asked: dict[str, JsonValue] = {"message": needed.question.message, "schema": schema, "state": needed.state}
-        if (bytes_ := len(_json(asked))) > _QUESTION_BYTES:
-            return _no(f"{tool.name} asks with {bytes_} bytes, at most {_QUESTION_BYTES} are put before a user")
+        if (bytes_ := len(_json(asked))) > QUESTION_BYTES:
+            return _no(f"{tool.name} asks with {bytes_} bytes, at most {QUESTION_BYTES} are put before a user")
         return Paused(asked)
     except BadArguments as error:
         return _no(f"{tool.name} does not take these arguments: {error}")

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+QUESTIONS = 8  # that one call may ask its user
+QUESTION_BYTES = 65_536  # of one, with the state that goes back
+
 
 class Question(NamedTuple):
     """What a tool asks its user. `schema`: what an answer must look like, None: yes or no."""
@@ -47,7 +50,8 @@ class Resumed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """`progress(done, total, message)`: how far the call is; must not wait. `ask`: for servers that want their answer
-    while the call runs, within its time-out; None: they are declined. `resumed`: this call goes on with that one."""
+    while the call runs; what is not answered in time, or asked after the call, is declined; None: everything is.
+    `resumed`: this call goes on with that one."""
 
     progress: Callable[[float, float | None, str | None], None] | None = None
     ask: Callable[[Question], Awaitable[Answer]] | None = None
