@@ -51,7 +51,7 @@ def _number(field: _Field, value: JsonValue) -> bool:
 
 
 def _whole(field: _Field, value: JsonValue) -> bool:
-    return _number(field, value) and float(value) == int(value)  # type: ignore[arg-type]
+    return _number(field, value) and float(value).is_integer()  # type: ignore[arg-type]
 
 
 def _some(field: _Field, value: JsonValue) -> bool:

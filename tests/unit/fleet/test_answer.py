@@ -145,6 +145,19 @@ def test_an_approval_is_asked_once_and_closed_by_whoever_decides() -> None:
     assert answer.asked is None
 
 
+def test_a_question_ends_with_its_attempt_and_where_it_is_withdrawn() -> None:
+    answer = Answer("t")
+    asked = {"call": "c.a1.1", "kind": "question", "expires_ms": 1}
+    answer.take(frame("approval_requested", 1, 1, **asked))
+    withdrawn = answer.take(frame("approval_decided", 1, 2, call="c.a1.1", decision="deny", by="withdrawn"))
+    assert withdrawn == [Decided("c.a1.1", "no longer open")]
+    answer.take(frame("approval_requested", 1, 3, **{**asked, "call": "c.a1.2"}))
+    assert answer.take(frame("step", 1, 4, step=0, kind="tool", name="x")) == []
+    assert answer.take(frame("started", 2, 0)) == [Decided("c.a1.2", "no longer open")]
+    assert answer.asked is None
+    assert answer.take(frame("started", 3, 0)) == []
+
+
 def test_an_approval_ends_with_its_turn() -> None:
     answer = Answer("t")
     answer.take(frame("approval_requested", 1, 1, call="c", kind="question", expires_ms=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.event import Event, event_of
-from schemas.frames import Accepted, Completed, Delta, Reset, Started
+from schemas.frames import Accepted, ApprovalDecided, ApprovalRequested, Completed, Delta, Reset, Started
 
 
 def ids(attempt: int, seq: int, turn: str = "t", session: str = "s") -> dict[str, Any]:
@@ -32,3 +32,12 @@ def reset(seq: int, text: str, *, attempt: int = 1, turn: str = "t", run: str | 
 
 def completed(seq: int, text: str, *, attempt: int = 1, turn: str = "t") -> Event:
     return event_of(Completed(**ids(attempt, seq, turn), text=text))
+
+
+def asks(seq: int, call: str = "c", *, attempt: int = 1) -> Event:
+    """A call that runs asks."""
+    return event_of(ApprovalRequested(**ids(attempt, seq), call=call, kind="question", expires_ms=9, message="which?"))
+
+
+def decides(seq: int, call: str = "c", *, attempt: int = 1) -> Event:
+    return event_of(ApprovalDecided(**ids(attempt, seq), call=call, decision="deny", by="deadline"))

@@ -14,7 +14,7 @@ from gateway.reader import Reader
 from gateway.resume import Resumed, catch_up, parse_position, recovered, reset_of, resume_token, resume_turn, worst
 from gateway.turn_log import TurnLog
 from schemas.frames import ApprovalRequested
-from tests.unit.gateway.frames import accepted, completed, delta, reset, started
+from tests.unit.gateway.frames import accepted, asks, completed, decides, delta, reset, started
 
 
 def log_of(*events: Event) -> TurnLog:
@@ -234,3 +234,35 @@ def test_whoever_was_told_the_journals_text_before_any_frame_goes_on_from_there(
     assert after == told.position
     story = [accepted(), started(), delta(1, "abc"), delta(2, "d")]
     assert resume_turn(log_of(*story), facts, after).verdict == "partial"
+
+
+def test_a_question_of_a_call_that_runs_follows_though_no_journal_has_it() -> None:
+    """As after a `watch`: the owner sends what the answer is and what is asked, before anybody here is told."""
+    log = log_of(reset(5, "so far"), asks(6))
+
+    resumed = resume_turn(log, RUNNING, None)
+    assert (resumed.verdict, resumed.state, resumed.position, resumed.text) == ("partial", "running", (1, 5), "so far")
+    assert [(event.type, event.seq) for event in resumed.replay] == [("approval_requested", 6)]
+    assert not resumed.blind
+
+    later = log_of(reset(5, "so far"), asks(6), delta(7, ", and on"))
+    resumed = resume_turn(later, RUNNING, (1, 2))
+    assert [event.seq for event in resumed.replay] == [6, 7]
+    assert [event.seq for event in resume_turn(later, RUNNING, (1, 6)).replay] == [7]
+    assert [event.type for event in catch_up(later)] == ["reset", "approval_requested", "delta"]
+
+
+@pytest.mark.parametrize("after", [decides(7), started(0, attempt=2), reset(1, "b", attempt=2)])
+def test_a_question_that_is_over_follows_nowhere(after: Event) -> None:
+    log = log_of(reset(5, "so far"), asks(6), after)
+    assert log.before_asked is None
+    assert resume_turn(log, RUNNING, None).replay == ()
+
+
+def test_a_question_whose_place_is_gone_from_the_ring_is_not_made_up() -> None:
+    log = log_of(started(), asks(1), *(delta(seq, "x" * 50) for seq in range(2, 60)))
+    before = [event.seq for event in resume_turn(log, RUNNING, (1, 0)).replay]
+    assert before[0] == 1
+    log.shrink(3_000)
+    assert log.before_asked is None
+    assert resume_turn(log, RUNNING, (1, 0)).position == (1, 59)
