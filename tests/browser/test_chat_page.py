@@ -8,6 +8,10 @@ from typing import Any
 
 from tests.browser.conftest import Pages
 from workers.agent import AgentTurn, Reply, agent
+
+
+from tests.support.asks_meanwhile import orders
+from workers.agent import AgentTurn, agent
 from workers.context import Context
 from workers.tools.tool import ToolOutput
 
@@ -255,3 +259,39 @@ async def test_an_answer_that_is_data_alone_is_shown(pages: Pages) -> None:
         await page.say("hi")
         await page.click("article.assistant details summary")
         await page.see("article.assistant details pre", '"n": 3')
+
+
+async def test_a_tool_asks_while_it_is_called(pages: Pages) -> None:
+    async with pages(orders) as page:
+        await page.open("meanwhile")
+        await page.say("go")
+        await page.see(".asked p", "Which size?")
+        await page.type(".asked textarea", '{"size": 7}')
+        await page.click(".asked .allow")
+        await page.see(".asked [role=alert]", "It was not taken.")
+        await page.script("socket.close()")
+        await page.until(lambda: page.driver.execute_script("return generation > 1 && socket.readyState === 1"))
+        await page.type(".asked textarea", '{"size": "S", "note": null}')
+        await page.click(".asked .allow")
+        await page.see(".decided", "A question allowed by anonymous")
+        await page.see("article.assistant:not(.running) > p", "True {'size': 'S'}")
+        await page.say("brief")
+        await page.see(".asked p", "Which size?")
+        await page.see("article:last-child .decided", "A question denied by deadline")
+        await page.gone(".asked")
+
+
+async def test_a_question_of_an_attempt_that_died_is_closed(pages: Pages) -> None:
+    async with pages(orders) as page:
+        await page.open("dies")
+        await page.say("go")
+        await page.see(".asked p", "Which size?")
+        worker, _ = page.fleet.workers[0]
+        for partition in worker.system.partitions.values():
+            for actor in list(partition.actors.values()):
+                actor.lost(release=False)
+        await worker.drain()
+        page.fleet.workers.clear()
+        await page.fleet.worker()
+        await page.see(".decided", "A question no longer open")
+        await page.see("article.assistant:not(.running) > p", "unknown")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.asks_meanwhile import orders
 from tests.support.gateway_house import House, Served
 from tests.support.memory_fleet import MemoryFleet
 from tests.support.terminal import Terminal, chat_at_terminal
@@ -49,7 +50,7 @@ class Chat:
 
 @pytest.fixture
 async def chat() -> AsyncIterator[Chat]:
-    async with MemoryFleet(pays, default="pays") as fleet:
+    async with MemoryFleet(pays, orders, default="pays") as fleet:
         await fleet.worker()
         house = House(fleet.cluster, fleet.store)
         try:
@@ -151,3 +152,24 @@ async def test_a_pipe_denies_and_its_output_is_the_answer_alone(chat: Chat) -> N
     assert done.stdout == "paid null allowed=False by=anonymous\n"
     assert "nobody is at a terminal: denied" in done.stderr
     assert done.returncode == 0
+
+
+async def test_a_tool_asks_while_it_is_called_and_takes_what_fits_in_time(chat: Chat) -> None:
+    def person(screen: Terminal) -> None:
+        screen.until("you>")
+        screen.type("go\r")
+        screen.until("nothing denies:")
+        screen.type('{"size": 7}\r')
+        screen.until("the decision was not taken: refused")
+        screen.until("nothing denies:")
+        screen.type('{"size": "S"}\r')
+        screen.until("True {'size': 'S'}")
+        screen.until("you>")
+        screen.type("brief\r")
+        screen.until("nothing denies:")
+        screen.until("denied by deadline")
+        screen.until("False None")
+        screen.until("you>")
+
+    with chat_at_terminal(chat.environ, "--agent", "orders") as screen:
+        await asyncio.to_thread(person, screen)

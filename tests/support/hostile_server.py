@@ -135,6 +135,11 @@ def ask(id: Any, given: dict[str, Any]) -> None:
     ASKED[f"ask-{id}"] = id
 
 
+def late_ask(id: Any, given: dict[str, Any]) -> None:
+    """Asks once its call is cancelled."""
+    LATE.append(id)
+
+
 CALLS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
     "flood": flood,
     "endless": endless,
@@ -156,6 +161,7 @@ CALLS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
     "grandchild": grandchild,
     "count": count,
     "ask": ask,
+    "late_ask": late_ask,
 }
 
 
@@ -169,6 +175,7 @@ def call(id: Any, params: dict[str, Any]) -> None:
 
 
 ASKED: dict[str, Any] = {}
+LATE: list[Any] = []
 COUNT: list[int] = []
 
 
@@ -192,6 +199,8 @@ def main(modes: set[str]) -> None:
             answer(number, {"tools": tools(modes)})
         elif method == "tools/call":
             call(number, params)
+            if LATE and LATE[0] != number:
+                ask(LATE.pop(), {})
         elif method == "notifications/cancelled" and "PLACE" in os.environ:
             with Path(os.environ["PLACE"]).open("a") as file:
                 file.write(f"cancelled {params.get('requestId')}\n")

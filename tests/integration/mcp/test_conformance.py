@@ -16,6 +16,7 @@ import pytest
 
 from schemas.parts import FilePart, TextPart, text_of
 from tests.support.mcp_hosts import EVERYTHING, PIXEL, Hosted, Served, hosted, lag, ours, script, served
+from tests.support.mcp_scene import Scene
 from workers.tools.exchange import EXCHANGE, Answer, Exchange, InputNeeded, Question, Resumed
 
 needs_npm = pytest.mark.skipif(not EVERYTHING.exists(), reason="no server-everything: run `make mcp` (needs npm)")
@@ -224,23 +225,6 @@ async def test_with_nobody_to_ask_a_question_of_the_older_era_is_declined(older:
     assert "decline" in text_of(answer.parts)
 
 
-async def test_whose_question_it_is_is_not_guessed(older: Hosted) -> None:
-    """Two calls share the connection: neither of their users is asked what the other's server wants to know."""
-    asked: list[Question] = []
-
-    async def answer(question: Question) -> Answer:
-        asked.append(question)
-        return Answer(allowed=True, content={"size": "S"})
-
-    EXCHANGE.set(Exchange(ask=answer))
-    await older.tools()
-    other = asyncio.create_task(older.call("wait", s=1))
-    await asyncio.sleep(0.3)
-    assert (await older.call("order", what="hats")).is_error
-    await other
-    assert asked == []
-
-
 async def test_a_server_that_dies_over_http_is_found_again(modern: tuple[Served, Hosted]) -> None:
     at, made = modern
     before = text_of((await made.call("process")).parts)
@@ -281,3 +265,25 @@ async def test_server_everything_tells_how_far_it_is(everything: Hosted) -> None
     answer = await everything.call("trigger-long-running-operation", duration=1, steps=4)
     assert not answer.is_error
     assert seen[-1] == 4.0
+
+
+@needs_npm
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_server_everything_asks_its_user_while_the_call_runs(everything: Hosted, allowed: bool) -> None:
+    scene = Scene(everything, "trigger-elicitation-request")
+    (asked,) = await scene.asked()
+    assert asked["message"] == "Please provide inputs for the following fields:"
+    scene.decide(asked["call"], allowed=allowed, answer={"name": "Ann", "integer": 42, "color": None})
+    text = await scene.text()
+    if allowed:
+        assert "Name: Ann" in text and "Favorite Integer: 42" in text and "Favorite Color" not in text
+    else:
+        assert "declined" in text
+    assert everything.outcomes() == ["done"]
+
+
+@needs_npm
+async def test_server_everything_sends_nobody_to_an_address(everything: Hosted) -> None:
+    scene = Scene(everything, "trigger-url-elicitation", url="https://example.com/", errorPath=False)
+    assert "decline" in await scene.text()
+    assert scene.frames("approval_requested") == []
