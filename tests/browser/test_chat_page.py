@@ -7,11 +7,8 @@ import json
 from typing import Any
 
 from tests.browser.conftest import Pages
-from workers.agent import AgentTurn, Reply, agent
-
-
 from tests.support.asks_meanwhile import orders
-from workers.agent import AgentTurn, agent
+from workers.agent import AgentTurn, Reply, agent
 from workers.context import Context
 from workers.tools.tool import ToolOutput
 
