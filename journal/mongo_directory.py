@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReadPreference, WriteConcern
@@ -18,6 +18,7 @@ from journal.port import Listed
 Document = dict[str, Any]
 COLLECTION = "sessions"
 _LIVING = {"live": True}
+_STORED = tuple(field.name for field in fields(Listed) if field.name != "s")
 
 
 class MongoDirectory:
@@ -101,8 +102,8 @@ class MongoDirectory:
 
 
 def _put(listed: Listed) -> Document:
-    fields = {name: value for name, value in asdict(listed).items() if name != "s" and value is not None}
-    whole = {**fields, "live": listed.closed_ms is None}
+    whole = {name: value for name in _STORED if (value := getattr(listed, name)) is not None}
+    whole["live"] = listed.closed_ms is None
     return {"q": {"_id": listed.s, "version": {"$lte": listed.version}}, "u": whole}
 
 
