@@ -152,3 +152,12 @@ def test_a_turn_that_asked_meanwhile_may_be_suspended_later() -> None:
     assert desk.acks[-1] == ("e", "too_late")
     desk.finish()
     assert desk.outcomes() == {"t1": "completed"}
+
+
+def test_what_an_attempt_left_open_is_no_question_of_the_next() -> None:
+    desk = asking()
+    desk.suspend("d")
+    desk.control(approve("a", "d"))
+    assert desk.started[-1] == ("t1", 2)
+    desk.control(approve("b"))
+    assert desk.acks == [("a", "applied"), ("b", "unknown")]
