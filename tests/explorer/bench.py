@@ -48,7 +48,7 @@ QUEUES = (
     "_wakes",
 )
 APART = ("_acked", "_chains", "_held", "_publishing", "_repeats", "asked", "state")
-IGNORED = ("_gave_up", "_rules", "_watchers", "key")  # the same everywhere, or seen by nobody here
+IGNORED = ("_gave_up", "_in_call", "_rules", "_watchers", "key")  # the same everywhere, or seen by nobody here
 
 
 class Agent:

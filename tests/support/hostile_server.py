@@ -22,7 +22,8 @@ TOOLS: list[Any] = [
     GOOD,
     *({"name": name, "inputSchema": OBJECT} for name in (
         "flood", "endless", "big", "garbage", "die", "never", "slow", "progress", "environment", "strange", "error",
-        "structured", "deaf", "pid", "grandchild", "unknown_kind", "half", "ask", "count",
+        "structured", "deaf", "pid", "grandchild", "unknown_kind", "half", "ask", "late_ask",
+        "count",
     )),
 ]  # fmt: skip
 BAD_LIST: list[Any] = [
