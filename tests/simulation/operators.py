@@ -92,7 +92,7 @@ class Operators:
                 world.loop.call_later(at_s + later_s, self._think, f"{self._seed} {at_s}", context=EMPTY)
 
     def finish(self) -> None:
-        """All is well: what was begun is said again until it is out."""
+        """All is well: poisonous turns are dealt with, and what was begun is said again until it is out."""
         self._world.loop.create_task(self._finish())
 
     @property
@@ -172,6 +172,10 @@ class Operators:
         return True
 
     async def _finish(self) -> None:
+        for letter in self.letters():
+            if letter.id not in self.marks and letter.head.code is Code.POISON:
+                act = self._chances.choice(("redrive", "discard"))
+                await self._begin(Command(act, Choice((letter.id,), Wanted())))
         while begun := [mark for mark in self.marks.values() if mark.state in COMPLETED]:
             for act, state in (("redrive", "redriving"), ("discard", "discarding")):
                 if ids := tuple(mark.letter for mark in begun if mark.state == state):
