@@ -43,9 +43,8 @@ class MongoBudgets:
     async def reserve(self, key: str, amount: Spending, cap: Cap, *, now_ms: int, until_ms: int) -> bool:
         if not cap.allows(amount):
             return False
-        slot = slot_of(until_ms)
         with Answered("reserve"):
-            if await self._add(key, amount, cap, slot, now_ms):
+            if await self._add(key, amount, cap, now_ms, until_ms):
                 return True
             try:
                 await self._budgets.insert_one(
@@ -53,15 +52,16 @@ class MongoBudgets:
                         "_id": key,
                         "tokens": 0,
                         "nanos": 0,
-                        "held": {str(slot): {"t": amount.tokens, "n": amount.nanos}},
-                        "gone": datetime.fromtimestamp((until_ms + _KEPT_MS) / 1_000, UTC),
+                        "held": {str(slot_of(until_ms)): {"t": amount.tokens, "n": amount.nanos}},
+                        "gone": _gone(until_ms),
                     }
                 )
             except DuplicateKeyError:  # it is there: full, or somebody else's was the first
-                return await self._add(key, amount, cap, slot, now_ms)
+                return await self._add(key, amount, cap, now_ms, until_ms)
             return True
 
-    async def _add(self, key: str, amount: Spending, cap: Cap, slot: int, now_ms: int) -> bool:
+    async def _add(self, key: str, amount: Spending, cap: Cap, now_ms: int, until_ms: int) -> bool:
+        slot = slot_of(until_ms)
         fits = [
             {"$lte": [{"$add": [f"${field}", _live(letter, now_ms), new]}, limit]}
             for field, letter, new, limit in (
@@ -70,7 +70,10 @@ class MongoBudgets:
             )
             if limit is not None
         ]
-        change = {"$inc": {f"held.{slot}.t": amount.tokens, f"held.{slot}.n": amount.nanos}}
+        change = {
+            "$inc": {f"held.{slot}.t": amount.tokens, f"held.{slot}.n": amount.nanos},
+            "$max": {"gone": _gone(until_ms)},
+        }
         found = await self._budgets.find_one_and_update(
             {"_id": key, "$expr": {"$and": fits}}, change, projection={"_id": True}
         )
@@ -91,6 +94,11 @@ class MongoBudgets:
         with Answered("budget"):
             found = await self._budgets.find_one({"_id": key}, {"tokens": True, "nanos": True})
         return Spending() if found is None else Spending(found["tokens"], found["nanos"])
+
+
+def _gone(until_ms: int) -> datetime:
+    """When a key may be dropped that is reserved from until then."""
+    return datetime.fromtimestamp((until_ms + _KEPT_MS) / 1_000, UTC)
 
 
 def _live(letter: str, now_ms: int) -> Document:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from journal.loader import rows_after
 from journal.mongo import MongoStore
 from journal.mongo_fetch import pipeline_of
 from journal.mongo_journal import versions
-from journal.port import Row, StoreMismatch, StoreUnavailable, Verdict, Wanted
+from journal.port import Cap, Row, StoreMismatch, StoreUnavailable, Verdict, Wanted
+from schemas.receipt import Spending
 from schemas.settings import MongoSettings
 from tests.support.mongod import Mongo, bare_mongod, initiate, replica_set
 from tests.support.ports import free_port
@@ -137,6 +139,20 @@ async def test_lists_and_expiry_are_served_by_indexes(
     asked = {"partition": {"$in": [1, 2]}, "due": {"$lte": 5}}
     stages, _ = await planned(client, database, {"find": "timers", "filter": asked, "sort": {"due": 1}})
     assert "IXSCAN:due_by_partition" in stages
+
+
+async def test_a_budget_is_kept_as_long_as_its_longest_reservation(
+    store: MongoStore, settings: MongoSettings, client: Client
+) -> None:
+    """A turn that waited for a decision has a deadline far off: what is reserved for it is not dropped with the key."""
+    now_ms, cap = int(time.time() * 1_000), Cap(tokens=100)
+    for days in (0, 20, 1):
+        until_ms = now_ms + days * 86_400_000
+        assert await store.budgets.reserve("user/t/u/1", Spending(10), cap, now_ms=now_ms, until_ms=until_ms)
+    found = await client[settings.mongo_database]["budgets"].find_one({"_id": "user/t/u/1"})
+    assert found is not None
+    kept_days = (found["gone"].replace(tzinfo=UTC).timestamp() - now_ms / 1_000) / 86_400
+    assert 22.9 < kept_days < 23.1
 
 
 async def test_content_is_text_to_the_store(store: MongoStore, settings: MongoSettings, client: Client) -> None:

@@ -147,23 +147,19 @@ class Prices:
         return Counts(*(round(n * each * 1_000) for n, each in zip(counts(usage), row.each, strict=True)))
 
     def dearest(self, model: str, at_ms: int) -> tuple[float, float] | None:
-        """The highest prices in force of a model, whoever provides it: of input, of output. None: it has none."""
-        bare = _names(None, model)
-        found = [self.row(provider, name, at_ms) for provider, name in self._rows if name == model]
-        found += [self.row(provider, name, at_ms) for provider, name in bare if provider is not None]
-        each = [row.each for row in found if row is not None]
-        if not each:
-            return None
-        return max(max(prices[:2]) for prices in each), max(max(prices[2:]) for prices in each)
+        """The highest prices at which a call of a model may be booked, whatever kinds its tokens are: of input, of
+        output. Of the row that `cost` takes. None: it has none."""
+        row = self.row(None, model, at_ms)
+        return None if row is None else (max(row.each[:2]), max(row.each[2:]))
 
 
 NO_PRICES = Prices()
 
 
 def _names(provider: str | None, model: str) -> list[tuple[str | None, str]]:
-    """Under which a model's prices may stand, the nearest first."""
-    names: list[tuple[str | None, str]] = [(provider, model), (None, model)]
+    """Under which a model's prices may stand, the nearest first. `provider` None: whom the model's name says."""
     asked = provider_of(model)
+    names: list[tuple[str | None, str]] = [(provider or asked, model), (None, model)]
     if (bare := model.removeprefix(f"{asked}:")) != model:
         names.insert(1, (asked, bare))
     return names

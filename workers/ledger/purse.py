@@ -90,7 +90,7 @@ class Purse:
         """The call is over and the tally has what was `told`. `untold`: that is not all."""
         nanos, unpriced = cost_of(told, self._prices, self._job.turn.began_ms)
         tokens = sum(usage.input_tokens + usage.output_tokens for usage in told)
-        known = Spending(tokens, hold.amount.nanos if unpriced else nanos)
+        known = Spending(tokens, max(nanos, hold.amount.nanos) if unpriced else nanos)
         spent = known
         if untold:
             spent = Spending(max(tokens, hold.amount.tokens), max(nanos, hold.amount.nanos))

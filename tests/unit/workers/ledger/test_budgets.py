@@ -188,6 +188,34 @@ async def test_a_model_without_a_price_keeps_no_budget_in_money() -> None:
     assert stage.model.requests == []
 
 
+async def test_what_is_priced_never_hides_behind_what_is_not() -> None:
+    """A provider names another model than was asked for: what was reserved counts, or what is known if it is more."""
+
+    async def asks(turn: AgentTurn, ctx: Context) -> str:
+        await ctx.model("hi", show=False, max_tokens=50)
+        return str(ctx.spent)
+
+    strange = Usage(model="strange", input_tokens=1, output_tokens=1)
+    dear = Usage(model="dear", input_tokens=1, output_tokens=7)
+    for told, nanos in ((strange, 509_000), (dear, 7_100_000)):
+        budgets = MemoryBudgets()
+        rules = bank(budgets, user=Cap(nanos=10**9))
+        stage = Stage(
+            asks, Told(["Hel", cut_with(told)], ["Hello", ModelDone(usage=strange)]), bank=rules, prices=PRICES
+        )
+        stage.job.model = "told"
+        text = (await stage.play()).text
+        await rules.settled()
+        assert (await budgets.spent(USER)).nanos == nanos, text
+        assert "money=None" in text
+
+
+def cut_with(usage: Usage) -> ModelUnavailable:
+    error = ModelUnavailable("cut", after_s=0.0)
+    error.usage = usage
+    return error
+
+
 async def test_what_an_agent_says_of_its_turns_goes_before_the_setting() -> None:
     stage = Stage(careful, Told(answer(40)), bank=bank(turn=Cap(tokens=100_000)))
     stage.job.turn_cap = Allowance(tokens=130).cap

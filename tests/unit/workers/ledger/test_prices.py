@@ -116,6 +116,19 @@ def test_a_model_that_is_asked_for_by_its_provider_is_found_by_either_name() -> 
     assert table(row(provider="google"), row(input=3)).dearest("m", Y2026_MS) == (3, 10)
 
 
+def test_what_a_call_may_cost_and_what_it_did_cost_are_read_from_the_same_rows() -> None:
+    """The endpoint names no provider in its usage: it is `openai`, as in the documented table."""
+    usage = Usage(model="gpt", input_tokens=1_000_000, output_tokens=0)
+    documented = table(row(model="gpt", provider="openai"))
+    assert documented.cost(usage, Y2026_MS) == Counts(2_000_000_000, 0, 0, 0)
+    assert documented.dearest("gpt", Y2026_MS) == (2, 10)
+    elsewhere = table(row(model="gpt", provider="azure"))
+    assert elsewhere.cost(usage, Y2026_MS) is None
+    assert elsewhere.dearest("gpt", Y2026_MS) is None
+    of_whichever = table(row(model="'anthropic:m'", input=5), row(model="'anthropic:m'", provider="bedrock", input=9))
+    assert of_whichever.dearest("anthropic:m", Y2026_MS) == (5, 10)
+
+
 def test_tokens_are_counted_once_each_and_cost_what_their_kind_costs() -> None:
     usage = Usage(model="m", input_tokens=1_000, cached_input_tokens=400, output_tokens=50, reasoning_tokens=20)
     assert counts(usage) == Counts(600, 400, 30, 20)
