@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,6 +23,11 @@ def provider_of(model: str) -> str:
     """Whom a model is asked from: one of PROVIDERS by its prefix, else `openai`, whose own names may have colons."""
     name, colon, _ = model.partition(":")
     return name if colon and name in PROVIDERS else "openai"
+
+
+def _host_of(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2]}" if rest else ""
 
 
 class _Settings(BaseSettings):
@@ -43,6 +49,11 @@ class _Settings(BaseSettings):
         if isinstance(value, int | float) and value > most:
             raise ValueError(f"at most {most}")
         return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """An address may hold a password or a key: its host is shown."""
+        for name, value in super().__repr_args__():
+            yield name, _host_of(value) if (name or "").endswith("_url") and isinstance(value, str) else value
 
 
 class KafkaSettings(_Settings):

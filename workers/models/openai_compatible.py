@@ -53,14 +53,20 @@ class OpenAICompatibleModel:
         self.coalesce_s = settings.model_coalesce_ms / 1000
         self.timeouts = Timeouts.of(settings)
         self.with_usage = self.with_format = True
-        self.client = openai.AsyncOpenAI(
-            api_key=settings.model_key.strip() or "none",
-            base_url=self.url or _NOWHERE,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=None)),
-            default_headers={"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"},
-        )
+        self.client = self._client(settings)
         self.wires = None if _behind_proxy(self.url) else self._plain_way()
+
+    def _client(self, settings: ModelSettings) -> openai.AsyncOpenAI:
+        try:
+            return openai.AsyncOpenAI(
+                api_key=settings.model_key.strip() or "none",
+                base_url=self.url or _NOWHERE,
+                max_retries=0,
+                http_client=openai.DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=None)),
+                default_headers={"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"},
+            )
+        except (ValueError, httpx2.InvalidURL):  # their words may hold the address, and it a password
+            raise ModelMisconfigured("FLEET_MODEL_URL is no address of an HTTP server") from None
 
     def stream(self, request: ModelRequest) -> Answer:
         """As the port says."""

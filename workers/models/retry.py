@@ -32,6 +32,7 @@ from workers.models.port import (
     ModelUnavailable,
     Timeouts,
 )
+from workers.models.secrets import Secrets
 
 _log = logging.getLogger("fleet.worker")
 
@@ -43,6 +44,7 @@ _WITHOUT_TOOLS = ("smollm",)
 Sleep = Callable[[float], Awaitable[None]]
 OnPiece = Callable[[ModelChunk], None]
 OnAgain = Callable[[RetryableError], None]
+OnAsked = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class _Call:
     last: bool
     piece: OnPiece
     again: OnAgain | None
+    asked: OnAsked | None
     deadline_ms: float | None
 
 
@@ -91,6 +94,7 @@ class ModelCaller:
         )
         self.breakers = Breakers(rules, clock_s=_loop_s, call_later=_call_later)
         self.places = Places(settings.model_concurrency)
+        self._secrets = Secrets(settings)
         self._tools = settings.model_tools
         self._wait_at_breaker_s = settings.model_breaker_wait_s
         self._clock_ms = clock_ms
@@ -110,18 +114,20 @@ class ModelCaller:
         *,
         piece: OnPiece,
         again: OnAgain | None = None,
+        asked: OnAsked | None = None,
         deadline_ms: float | None = None,
     ) -> ModelDone:
         """Hand each chunk to `piece` as it comes and return the end. Cancelling it ends the provider's work.
 
         `again(error)` is told ahead of the wait for the next attempt, and ahead of the next model: the chunks until
-        then are void. Raises the last error when no attempt is left or none could begin before `deadline_ms` (epoch
+        then are void. `asked(model)` is told ahead of each try.
+        Raises the last error when no attempt is left or none could begin before `deadline_ms` (epoch
         milliseconds), one that does not pass at once, and TerminalError(deadline_exceeded) when that moment is past.
         """
         models = (request.model, *request.fallbacks)
         for place, model in enumerate(models):
-            asked, last = replace(request, model=model, fallbacks=()), place == len(models) - 1
-            call = _Call(asked, model or self.default, last, piece, again, deadline_ms)
+            one, last = replace(request, model=model, fallbacks=()), place == len(models) - 1
+            call = _Call(one, model or self.default, last, piece, again, asked, deadline_ms)
             try:
                 return await self._tried(call)
             except RetryableError as error:
@@ -190,14 +196,17 @@ class ModelCaller:
         limits = call.request.timeouts or self.timeouts
         capped = left_s < limits.total_s
         request = replace(call.request, timeouts=replace(limits, total_s=left_s)) if capped else call.request
+        if call.asked is not None:
+            call.asked(call.name)
         try:
             async with self.model.stream(request) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, ModelDone):
                         return piece
                     call.piece(piece)
-        except ModelTimedOut as error:
-            if capped and error.limit == "total":
+        except (RetryableError, TerminalError) as error:
+            self._secrets.clean(error)
+            if capped and isinstance(error, ModelTimedOut) and error.limit == "total":
                 raise _too_late("during a model call") from error
             raise
         raise ModelUnavailable("the model's stream ended without an end")

@@ -22,7 +22,7 @@ class Wires:
     def __init__(self, url: str, headers: Mapping[str, str], *, keep_alive_s: float = KEEP_ALIVE_S) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no address of an HTTP server")
+            raise ValueError("it is no address of an HTTP server")
         self._host = parts.hostname
         self._secure = parts.scheme == "https"
         self._port = parts.port or (443 if self._secure else 80)
