@@ -16,7 +16,8 @@ from schemas.parts import Part
 
 
 class Usage(Frozen):
-    """Tokens of one model in one turn; `input_tokens` includes the cached ones."""
+    """Tokens of one model in one turn; `input_tokens` includes the cached ones. `estimated`: of tries of which the
+    provider did not tell all, counted by the bytes that were sent and received."""
 
     provider: str | None = None
     model: str
@@ -24,6 +25,7 @@ class Usage(Frozen):
     output_tokens: int
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
+    estimated: Literal[True] | None = None
 
 
 class Cut(Frozen):

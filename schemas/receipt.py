@@ -47,7 +47,7 @@ class Hops:
 class Waste:
     """What was done for nothing, as far as it is known. `attempts`: that ended with their process (their time is
     `lost_us`; what they had asked of a model and not written down is not known); `untold_calls`: tries of model calls
-    of which no provider told the tokens, cut ones mostly: they are in no count, and cost money on top of `money`."""
+    of which no provider told the tokens, cut ones mostly: in `usage` and `money` they are estimated."""
 
     attempts: int = 0
     untold_calls: int = 0

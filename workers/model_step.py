@@ -25,6 +25,7 @@ from workers.agent import ModelAnswer
 from workers.answer import clean
 from workers.canonical import MAX_RESULT_BYTES
 from workers.ledger.clock import MODEL
+from workers.ledger.estimate import bytes_of, estimated
 from workers.ledger.purse import Hold
 from workers.models.port import ModelChunk, ModelDone, ModelRequest, ModelTimedOut, ModelUnavailable
 from workers.remains import calls_of
@@ -37,7 +38,19 @@ _KIND = _NAME = "model"
 class ModelStep:
     """`show`: the text is part of the answer."""
 
-    __slots__ = ("_begun", "_chars", "_paid", "_progress", "_request", "_services", "_show", "_texts", "_untold")
+    __slots__ = (
+        "_asked",
+        "_chars",
+        "_heard",
+        "_paid",
+        "_progress",
+        "_request",
+        "_sent",
+        "_services",
+        "_show",
+        "_texts",
+        "_untold",
+    )
 
     def __init__(self, progress: Steps, services: Services, request: ModelRequest, *, show: bool) -> None:
         self._progress = progress
@@ -46,7 +59,9 @@ class ModelStep:
         self._show = show
         self._texts: list[str] = []
         self._chars = 0
-        self._begun = False
+        self._sent = request  # as it goes out
+        self._asked: str | None = None  # the model of a try that is under way
+        self._heard = 0  # bytes of its answer so far
         self._paid: list[Usage] = []
         self._untold = 0
 
@@ -71,11 +86,14 @@ class ModelStep:
         except BaseException as error:
             await self._given_up(number, digest, hold, error)
             raise
-        told = () if done.usage is None else (done.usage,)
+        if done.usage is None:
+            guess = estimated(self._sent, done.model or self._asked or "", self._heard, done.calls)
+            self._untold += 1
+            done = replace(done, usage=guess)
         try:
             return await self._keep(number, digest, done)
         finally:  # the tally has it now: at no moment is it in neither
-            self._settle(hold, (*self._paid, *told), untold=bool(self._untold) or not told)
+            self._settle(hold, self._booked(done), untold=bool(self._untold))
 
     async def _reserved(self, number: int, digest: str) -> tuple[ModelRequest, Hold | None]:
         """The request as it goes out, and what is reserved for it. What a budget refuses is kept: every later attempt
@@ -127,11 +145,12 @@ class ModelStep:
 
     async def _ask(self, request: ModelRequest) -> ModelDone:
         whole = self._progress.whole
+        self._sent = request
         whole.clock.enter(MODEL)
         try:
             deadline_ms = whole.job.turn.deadline_ms
             return await self._services.models.ask(
-                request, piece=self._piece, again=self._again, deadline_ms=deadline_ms
+                request, piece=self._piece, again=self._again, asked=self._begin, deadline_ms=deadline_ms
             )
         except BaseException as error:
             self._cut(error)
@@ -151,16 +170,22 @@ class ModelStep:
         return replace(request, model=model, fallbacks=tuple(name for name in fallbacks if name != model))
 
     def _cut(self, error: BaseException) -> None:
-        """A try ended without an answer: what it cost is booked as far as it was told."""
-        usage = error.usage if isinstance(error, ModelUnavailable) else None
-        if usage is not None:
-            self._paid.append(usage)
-        elif self._begun or isinstance(error, ModelTimedOut | asyncio.CancelledError):
-            self._untold += 1
-        self._begun = False
+        """A try ended without an answer: what it cost is booked, estimated as far as it was not told."""
+        model, told = self._asked, error.usage if isinstance(error, ModelUnavailable) else None
+        if model is not None and (told is not None or self._heard or _got_there(error)):
+            self._untold += told is None
+            self._paid.append(estimated(self._sent, model, self._heard, told=told))
+        self._asked, self._heard = None, 0
+
+    def _begin(self, model: str) -> None:
+        self._asked, self._heard = model, 0
+
+    def _booked(self, done: ModelDone) -> tuple[Usage, ...]:
+        """Of every try."""
+        return tuple(self._paid) if done.usage is None else (*self._paid, done.usage)
 
     def _piece(self, piece: ModelChunk) -> None:
-        self._begun = True
+        self._heard += bytes_of(piece.text) + bytes_of(piece.reasoning)
         if self._show:
             self._progress.answer.reason(piece.reasoning)
             self._progress.answer.grow(piece.text)
@@ -182,7 +207,7 @@ class ModelStep:
         progress = self._progress
         calls = self._minted(number, done.calls)
         text = progress.answer.close(calls) if self._show else "".join(self._texts)
-        usage = (*self._paid, done.usage) if done.usage is not None else tuple(self._paid)
+        usage = self._booked(done)
         result: dict[str, JsonValue] = {"finish": done.finish}
         if self._show:
             result["chars"] = len(text)
@@ -192,19 +217,18 @@ class ModelStep:
             result["model"] = done.model
         if self._request.volatile:
             result["volatile"] = True
-        untold = self._untold + (done.usage is None)
-        if untold:
-            result["untold"] = untold
+        if self._untold:
+            result["untold"] = self._untold
         if calls:
             result["calls"] = [call.model_dump(mode="json", exclude_none=True) for call in calls]
         try:
             progress.whole.fitting(result, "the model's answer")
         except TerminalError:  # it is paid for all the same
             progress.whole.tally.add(usage)
-            progress.whole.tally.untold += untold
+            progress.whole.tally.untold += self._untold
             raise
         await progress.append(progress.entry(number, _KIND, _NAME, digest, result=result, usage=usage))
-        progress.whole.tally.untold += untold
+        progress.whole.tally.untold += self._untold
         return ModelAnswer(text, done.finish, calls, usage, done.model, volatile=bool(self._request.volatile))
 
     def _minted(self, number: int, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
@@ -232,6 +256,11 @@ class ModelStep:
         return ModelAnswer(
             text, result.get("finish", "stop"), calls, held.usage, result.get("model", ""), volatile=volatile
         )
+
+
+def _got_there(error: BaseException) -> bool:
+    """Whether the model may have worked, though it said nothing."""
+    return isinstance(error, asyncio.CancelledError) or (isinstance(error, ModelTimedOut) and error.limit != "connect")
 
 
 def request_digest(request: ModelRequest, *, show: bool) -> str:

@@ -249,9 +249,15 @@ async def test_a_failure_is_typed_before_any_piece(world: World, status: int, ki
 async def test_a_cut_midway_is_typed_after_what_was_said(world: World) -> None:
     world.script(Answer(tokens=20, rate=0, first_ms=0, cut_after=7))
     texts: list[str] = []
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnavailable) as cut:
         await read_into(texts, world, request())
     assert "".join(texts) == answer_text(7)
+    told = cut.value.usage
+    if world.prefix == "anthropic:":  # it tells what it read at the start, the others at the end
+        assert told is not None
+        assert (told.provider, told.input_tokens, told.cached_input_tokens) == ("anthropic", 12, 5)
+    else:
+        assert told is None
 
 
 async def test_leaving_early_ends_the_providers_work_at_once(world: World) -> None:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
-
 from journal.port import Cap
 from schemas.codes import Code
 from schemas.errors import TerminalError
 from schemas.frames import Usage
-from schemas.parts import DataPart, FilePart, TextPart
 from schemas.receipt import Spending
 from workers.ledger.allowance import Spent
 from workers.ledger.bank import Part
 from workers.ledger.booking import cost_of
+from workers.ledger.estimate import input_tokens
 from workers.ledger.prices import NANOS
 from workers.ledger.tally import Tally
 
@@ -27,10 +25,6 @@ if TYPE_CHECKING:
     from workers.job import Job
     from workers.models.port import ModelRequest
     from workers.services import Services
-
-_FILE_TOKENS = 2_000  # an image costs most models less
-_BYTES_A_TOKEN = 3  # of English text a token has some four
-_MESSAGE_TOKENS = 8
 
 
 class Hold(NamedTuple):
@@ -162,27 +156,6 @@ class Purse:
         used = f", {' and '.join(so_far)} are spent or reserved" if spent is not None else ""
         text = f"the budget of {whose[scope]} is {' and '.join(limits)}{used}; this call may take {' and '.join(may)}"
         return TerminalError(Code.QUOTA, text)
-
-
-def input_tokens(request: ModelRequest) -> int:
-    """How many tokens a call sends, estimated high."""
-    bytes_ = len(request.system.encode())
-    tokens = 0
-    for item in (*request.messages, *request.volatile):
-        tokens += _MESSAGE_TOKENS
-        for part in item.parts:
-            if isinstance(part, TextPart):
-                bytes_ += len(part.text.encode())
-            elif isinstance(part, DataPart):
-                bytes_ += len(orjson.dumps(part.data))
-            elif isinstance(part, FilePart):
-                tokens += _FILE_TOKENS
-        bytes_ += sum(len(orjson.dumps(call.arguments)) + len(call.name) for call in item.calls)
-    bytes_ += sum(
-        len(tool.name) + len(tool.description.encode()) + len(orjson.dumps(dict(tool.parameters)))
-        for tool in request.tools
-    )
-    return tokens + -(-bytes_ // _BYTES_A_TOKEN)
 
 
 def _less(one: Spending, other: Spending) -> Spending:

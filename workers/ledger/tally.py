@@ -15,7 +15,7 @@ class Tally:
     __slots__ = ("_usage", "calls", "retries", "untold")
 
     def __init__(self) -> None:
-        self._usage: dict[tuple[str | None, str], Usage] = {}
+        self._usage: dict[tuple[str | None, str, bool | None], Usage] = {}
         self.calls = 0
         self.retries = 0
         self.untold = 0
@@ -33,7 +33,7 @@ class Tally:
 
     @property
     def usage(self) -> tuple[Usage, ...]:
-        """Tokens by provider and model."""
+        """Tokens by provider and model, those that were estimated apart."""
         return tuple(self._usage.values())
 
     @property
@@ -44,7 +44,7 @@ class Tally:
     def add(self, usage: tuple[Usage, ...]) -> None:
         """Add tokens."""
         for new in usage:
-            key = (new.provider, new.model)
+            key = (new.provider, new.model, new.estimated)
             old = self._usage.get(key)
             self._usage[key] = new if old is None else _sum(old, new)
 
@@ -64,6 +64,7 @@ def _sum(old: Usage, new: Usage) -> Usage:
         output_tokens=old.output_tokens + new.output_tokens,
         cached_input_tokens=_plus(old.cached_input_tokens, new.cached_input_tokens),
         reasoning_tokens=_plus(old.reasoning_tokens, new.reasoning_tokens),
+        estimated=old.estimated,
     )
 
 

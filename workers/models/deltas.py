@@ -79,7 +79,7 @@ class Deltas:
     def done(self) -> ModelDone:
         """How the answer ended."""
         calls = tuple(call.whole(index) for index, call in sorted(self._calls.items()))
-        return ModelDone(_FINISH.get(self._finish or "", "stop"), self._counted(), calls, self._model)
+        return ModelDone(_FINISH.get(self._finish or "", "stop"), self.told, calls, self._model)
 
     def _add(self, whole: dict[str, Any]) -> None:
         """Everything but a plain piece of text: the first and last events, reasoning, calls, usage, errors."""
@@ -125,7 +125,9 @@ class Deltas:
             text, self._half = text[:-1], text[-1]
         return _mended(text)
 
-    def _counted(self) -> Usage | None:
+    @property
+    def told(self) -> Usage | None:
+        """What the provider has told of the tokens so far."""
         usage = self._usage
         if usage is None:
             return None

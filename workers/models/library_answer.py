@@ -72,6 +72,7 @@ class LibraryAnswer:
         self._done: ModelDone | None = None
         self._error: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stream: StreamedResponse | None = None
 
     async def __aenter__(self) -> AsyncIterator[ModelPiece]:
         self._task = asyncio.create_task(self._run(), name=f"model stream of {self._provider}")
@@ -96,6 +97,13 @@ class LibraryAnswer:
     async def __anext__(self) -> ModelPiece:
         if self._over:
             raise StopAsyncIteration
+        try:
+            return await self._given()
+        except ModelUnavailable as error:
+            error.usage = self._usage(self._stream) if self._stream is not None else None
+            raise
+
+    async def _given(self) -> ModelPiece:
         if self._begun and not self._read and self._coalesce_s > 0:
             await self._gather()
         while True:
@@ -110,6 +118,7 @@ class LibraryAnswer:
         _RESPONSES.set(responses)
         try:
             async with self._open() as stream:
+                self._stream = stream
                 self._opened = True
                 self._news.set()
                 async for event in stream:

@@ -85,6 +85,13 @@ class Answer:
         if self._over:
             raise StopAsyncIteration
         try:
+            return await self._given()
+        except ModelUnavailable as error:
+            error.usage = self._deltas.told
+            raise
+
+    async def _given(self) -> ModelPiece:
+        try:
             return await self._next()
         except TimeoutError:
             return self._ended_or(self._late())

@@ -84,5 +84,5 @@ class Meter:
     @staticmethod
     def told(usage: tuple[Usage, ...], estimated: int) -> dict[str, JsonValue] | None:
         """What to keep of one answer to a request of `estimated` tokens; None where the provider counted nothing."""
-        counted = sum(one.input_tokens for one in usage)
+        counted = sum(one.input_tokens for one in usage if not one.estimated)
         return {"counted": counted, "estimated": estimated} if counted > 0 and estimated > 0 else None

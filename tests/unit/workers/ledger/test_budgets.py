@@ -29,8 +29,8 @@ from workers.agent import AgentTurn, agent
 from workers.context import Context
 from workers.ledger.allowance import Allowance, Spent, caps_of
 from workers.ledger.bank import DAY_MS, Bank
+from workers.ledger.estimate import input_tokens
 from workers.ledger.prices import Prices
-from workers.ledger.purse import input_tokens
 from workers.models.port import ModelDone, ModelRequest, ModelUnavailable
 from workers.models.retry import ModelCaller
 from workers.models.scripted import Script, ScriptedModel
@@ -162,6 +162,31 @@ async def test_a_turn_that_is_cancelled_gives_back_what_it_reserved() -> None:
     assert stage.results[0].outcome == "cancelled"
     assert await budgets.spent(USER) == Spending(50 + 8 + 2, 0)  # it was being answered: nobody knows how far
     assert await budgets.reserve(USER, Spending(40, 0), Cap(100), now_ms=NOON_MS, until_ms=NOON_MS)
+
+
+async def test_an_answer_is_booked_once_by_whoever_paid_for_it_also_a_zombie_and_never_by_whoever_replays_it() -> None:
+    budgets = MemoryBudgets()
+    rules = bank(budgets, user=Cap(tokens=500))
+
+    async def asks(turn: AgentTurn, ctx: Context) -> str:
+        return (await ctx.model("hi", show=False, max_tokens=50)).text
+
+    zombie = Stage(asks, Told(answer(40)), bank=rules)
+    zombie.link.lost = True  # somebody took the turn over while the model answered
+    zombie.start()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    await rules.settled()
+    assert (len(zombie.model.requests), await budgets.spent(USER)) == (1, Spending(50, 0))
+    owner = Stage(asks, Told(answer(30)), attempt=2, bank=rules)
+    await owner.play()
+    await rules.settled()
+    assert await budgets.spent(USER) == Spending(90, 0)  # both were paid for
+    later = Stage(asks, Told(answer(20)), attempt=3, steps=owner.link.steps, bank=rules)
+    assert (await later.play()).usage == owner.results[0].usage
+    await rules.settled()
+    assert (later.model.requests, await budgets.spent(USER)) == ([], Spending(90, 0))
+    assert await budgets.reserve(USER, Spending(410, 0), Cap(500), now_ms=NOON_MS, until_ms=NOON_MS)  # nothing is held
 
 
 async def test_money_is_reserved_at_the_dearest_model_that_may_answer() -> None:
