@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
+from broker.kafka_admin import KafkaAdmin
+from broker.port import BrokerUnavailable
+from journal.mongo import MongoStore
+from journal.port import StoreUnavailable
 from schemas.errors import RetryableError, TerminalError
 from schemas.settings import KafkaSettings, ModelSettings, MongoSettings
+from tests.support.ports import free_port
 from tests.support.stage import Stage
 from workers.agent import AgentTurn
 from workers.context import Context
@@ -100,3 +105,24 @@ def test_settings_do_not_show_what_is_secret() -> None:
     keys: dict[str, Any] = {f"{name}_key": CANARY for name in ("model", "anthropic", "google", "bedrock")}
     shown = [ModelSettings(**urls, **keys), KafkaSettings(kafka_sasl_password=CANARY), MongoSettings(mongo_uri=url)]
     assert CANARY not in f"{shown} {[str(each) for each in shown]}"
+
+
+async def test_a_store_that_cannot_be_reached_is_said_without_its_password() -> None:
+    uri = f"mongodb://user:{CANARY}@127.0.0.1:{free_port()}/?replicaSet=rs0&authSource=admin"
+    store = MongoStore(MongoSettings(mongo_uri=uri, mongo_timeout_s=0.5))
+    with pytest.raises(StoreUnavailable) as refused:
+        await store.start()
+    await store.stop()
+    assert CANARY not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_a_broker_that_cannot_be_reached_is_said_without_its_password() -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap=f"127.0.0.1:{free_port()}",
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_username="user",
+        kafka_sasl_password=CANARY,
+    )
+    with pytest.raises(BrokerUnavailable) as refused:
+        await KafkaAdmin(settings).brokers()
+    assert CANARY not in "".join(traceback.format_exception(refused.value))
