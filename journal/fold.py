@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import JsonValue
 
 from journal.history import History
-from journal.state import OpenTurn, Quarantined, State, user_item
+from journal.state import OpenTurn, Quarantined, Seen, State, user_item
 from schemas.entries import (
     Claim,
     Close,
@@ -81,24 +81,14 @@ def _claim(state: State, version: int, entry: Claim) -> State:
     if entry.input is not None and entry.input.history and state.turns == 0 and state.open is None:
         state = state._replace(history=state.history.extended(_given(entry)))
     now = state.open
+    if now is None and state.aside:
+        now = state.unended(entry.turn)
     if now is not None:
         if now.turn != entry.turn:
             raise FoldError(f"version {version}: CLAIM of {entry.turn} while {now.turn} is open")
-        suspended_ms, lost_ms = now.idle_ms(entry.at_ms)
-        taken = now._replace(
-            attempt=entry.attempt,
-            tries=entry.tries,
-            version=version,
-            worker=entry.worker,
-            reply_to=entry.reply_to or now.reply_to,
-            deadline_ms=entry.deadline_ms,
-            progress=False,
-            suspended=None,
-            claimed_ms=entry.at_ms,
-            suspended_ms=suspended_ms,
-            lost_ms=lost_ms,
-        )
-        return state._replace(open=taken)
+        if state.open is None and now.awaits is not None:
+            raise FoldError(f"version {version}: CLAIM of {entry.turn}, which stands aside and awaits a decision")
+        return state._replace(open=_taken(now, version, entry), aside=_others(state.aside, entry.turn))
     parked = state.parked_turn(entry.turn)
     brought = entry.input if entry.input is not None else parked.input if parked is not None else None
     if brought is None:
@@ -112,6 +102,27 @@ def _claim(state: State, version: int, entry: Claim) -> State:
         parked=_unparked(state.parked, entry.turn),
         ahead=without(state.ahead, entry.turn),
     )
+
+
+def _taken(now: OpenTurn, version: int, entry: Claim) -> OpenTurn:
+    suspended_ms, lost_ms = now.idle_ms(entry.at_ms)
+    return now._replace(
+        attempt=entry.attempt,
+        tries=entry.tries,
+        version=version,
+        worker=entry.worker,
+        reply_to=entry.reply_to or now.reply_to,
+        deadline_ms=entry.deadline_ms,
+        progress=False,
+        suspended=None,
+        claimed_ms=entry.at_ms,
+        suspended_ms=suspended_ms,
+        lost_ms=lost_ms,
+    )
+
+
+def _others(aside: tuple[OpenTurn, ...], turn: str) -> tuple[OpenTurn, ...]:
+    return tuple(item for item in aside if item.turn != turn) if aside else aside
 
 
 def _given(entry: Claim) -> list[HistoryItem]:
@@ -170,7 +181,15 @@ def _intent(state: State, version: int, entry: Intent) -> State:
 def _suspend(state: State, version: int, entry: Suspend) -> State:
     now = _running(state, version, entry.turn, entry.attempt, "SUSPEND")
     asked = (*now.asked, entry)
-    return state._replace(open=now._replace(suspended=entry, asked=asked, progress=True, held=True))
+    now = now._replace(suspended=entry, asked=asked, progress=True, held=True)
+    if not entry.aside:
+        return state._replace(open=now)
+    return state._replace(open=None, aside=(*state.aside, _seeing(now, state)))
+
+
+def _seeing(now: OpenTurn, state: State) -> OpenTurn:
+    """The session goes on: what this turn began with is kept for its later attempts."""
+    return now if now.seen is not None else now._replace(seen=Seen(state.history, state.kept, state.turns))
 
 
 def _control(state: State, version: int, entry: ControlNote) -> State:
@@ -184,6 +203,12 @@ def _control(state: State, version: int, entry: ControlNote) -> State:
         return state._replace(open=now._replace(joined=(*now.joined, entry)))
     if now is not None and now.turn == entry.turn:
         return state._replace(open=now._replace(decisions=(*now.decisions, entry)))
+    if state.aside and state.unended(entry.turn) is not None:
+        told = (
+            item._replace(decisions=(*item.decisions, entry)) if item.turn == entry.turn else item
+            for item in state.aside
+        )
+        return state._replace(aside=tuple(told))
     if entry.kind == "cancel":
         return state._replace(ahead=(*state.ahead, AheadCancel(turn=entry.turn, user=entry.user, op=entry.op)))
     return state
@@ -210,6 +235,9 @@ def _quarantine_after(state: State, turn: str) -> Quarantined | None:
 
 
 def _finish(state: State, version: int, entry: Finish) -> State:
+    stands = state.unended(entry.turn) if state.aside else None
+    if stands is not None and stands is not state.open:
+        return _finish_aside(state, version, entry, stands)
     now = _running(state, version, entry.turn, entry.attempt, "FINISH")
     said = entry.history if entry.rollback else (user_item(now), *entry.history)
     place, limit = now.position.offset, REMEMBERED_HELD if now.held or entry.joined else None
@@ -235,6 +263,15 @@ def _finish(state: State, version: int, entry: Finish) -> State:
     if claim.opens is None and claim.input is not None and not (state.parked or state.ahead):  # as it nearly always is
         return _next_state(state, version, entry.at_ms, _opened_turn(claim, version, claim.input), history, over)
     return _claim(state._replace(open=None, history=history, ended_turns=over), version, claim)
+
+
+def _finish_aside(state: State, version: int, entry: Finish, now: OpenTurn) -> State:
+    """A turn that stands aside is over, whatever else is open. What is open goes on with what it began with."""
+    if now.attempt != entry.attempt or entry.claim is not None or entry.quarantine is not None:
+        raise FoldError(f"version {version}: FINISH of {entry.turn} attempt {entry.attempt}, which stands aside")
+    opened = state.open
+    alone = state._replace(open=now, aside=_others(state.aside, entry.turn))
+    return _finish(alone, version, entry)._replace(open=None if opened is None else _seeing(opened, state))
 
 
 def _keep(kept: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
@@ -267,6 +304,7 @@ def _next_state(
         state.quarantine,
         state.kept,
         state.spent,
+        state.aside,
     )
 
 
@@ -278,8 +316,9 @@ def _release(state: State, version: int, entry: Release) -> State:
 def _close(state: State, version: int, entry: Close) -> State:
     over = state.ended_turns
     held = {parked.turn for parked in state.parked}
-    if state.open is not None and state.open.held:
-        held.update((state.open.turn, *(note.turn for note in state.open.joined)))
+    for now in state.begun:
+        if now.held:
+            held.update((now.turn, *(note.turn for note in now.joined)))
     for turn in entry.ended:
         over = _remember(over, EndedTurn(turn, "cancelled", version, "", held=turn in held), REMEMBERED_HELD)
     return State(

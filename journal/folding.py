@@ -87,7 +87,7 @@ def _fold_plain(state: State, rows: list[Row]) -> State:
 
 def _fold_hollow(state: State, rows: list[Row]) -> State:
     """Rows whose content is going: only ids, earlier CLOSEs and cancels that came ahead are taken."""
-    came = {turn.turn for turn in (state.open, *state.parked) if turn is not None}
+    came = {turn.turn for turn in state.begun} | {parked.turn for parked in state.parked}
     for row in rows:
         if row.v != state.version + 1:
             raise FoldError(f"{row.s} version {row.v} after {state.version}: a gap")
@@ -98,7 +98,7 @@ def _fold_hollow(state: State, rows: list[Row]) -> State:
         if row.turn is not None:
             came.add(row.turn)
         state = _hollow_row(state, row, entry if isinstance(entry, ControlNote) else None, came)
-    return state._replace(open=None, parked=(), opened=None, quarantine=None, kept={}, spent=Spending())
+    return state._replace(open=None, parked=(), opened=None, quarantine=None, kept={}, spent=Spending(), aside=())
 
 
 def _hollow_row(state: State, row: Row, cancel: ControlNote | None, came: set[str]) -> State:

@@ -136,6 +136,9 @@ class History(Sequence[HistoryItem]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and tuple(self) == tuple(other) and self._cut_points() == other._cut_points()
 
+    def __repr__(self) -> str:
+        return f"<History of {self._length} items>"
+
     def __hash__(self) -> int:
         return hash((self._length, self._sealed, self.size))
 

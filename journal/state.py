@@ -28,6 +28,15 @@ from schemas.turn import TurnInput
 _T = TypeVar("_T")
 
 
+class Seen(NamedTuple):
+    """What a turn began with, while the session has gone on: its attempts see that and nothing later. `turns`: how
+    many had begun."""
+
+    history: History
+    kept: Mapping[str, JsonValue]
+    turns: int
+
+
 class OpenTurn(NamedTuple):
     """The turn that has begun and is not over. `version`: of its latest CLAIM; `progress`: something durable happened
     since that CLAIM (a step, a suspension), so that the next CLAIM counts as a first try again. `tries`: a RELEASE
@@ -37,6 +46,7 @@ class OpenTurn(NamedTuple):
 
     `claimed_ms`: of the latest CLAIM, 0: of its only one; `suspended_ms`: how long it waited for decisions; `lost_ms`:
     how long attempts had run, or lain dead, since their last STEP when they were taken over; `handed`: RELEASEs.
+    `seen`: None where it is still what the session holds.
     """
 
     turn: str
@@ -64,6 +74,7 @@ class OpenTurn(NamedTuple):
     suspended_ms: int = 0
     lost_ms: int = 0
     handed: int = 0
+    seen: Seen | None = None
 
     @property
     def awaits(self) -> Suspend | None:
@@ -105,7 +116,8 @@ class State(NamedTuple):
 
     `base`: the version that opened this life. `ended_turns`: the last ones that are over, by id, oldest first. `wiped`:
     no content is left before the last CLOSE. `kept`: what its agents keep from turn to turn, by name;
-    `spent`: by the turns of this life that are over.
+    `spent`: by the turns of this life that are over. `aside`: turns that wait for decisions while later ones run, in
+    the order in which they were suspended; while there is one, `open` is not suspended.
     """
 
     version: int = 0
@@ -124,11 +136,23 @@ class State(NamedTuple):
     quarantine: Quarantined | None = None
     kept: Mapping[str, JsonValue] = MappingProxyType({})
     spent: Spending = Spending()
+    aside: tuple[OpenTurn, ...] = ()
 
     @property
     def at_rest(self) -> bool:
-        """Nothing is open, parked or in quarantine: a snapshot may be taken."""
-        return self.open is None and not self.parked and self.wiped and self.quarantine is None
+        """Nothing is open, stands aside, is parked or in quarantine: a snapshot may be taken."""
+        return self.open is None and not (self.parked or self.aside) and self.wiped and self.quarantine is None
+
+    @property
+    def begun(self) -> tuple[OpenTurn, ...]:
+        """The turns that have begun and are not over: the open one, those that stand aside."""
+        return self.aside if self.open is None else (self.open, *self.aside)
+
+    def unended(self, turn: str | None) -> OpenTurn | None:
+        """The turn, where it has begun and is not over."""
+        if self.open is not None and self.open.turn == turn:
+            return self.open
+        return next((item for item in self.aside if item.turn == turn), None) if self.aside else None
 
     def ended(self, turn: str) -> EndedTurn | None:
         """What the state remembers of a turn that is over. None: running, unknown, or forgotten (ask the index)."""

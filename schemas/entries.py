@@ -136,7 +136,7 @@ class Intent(_Entry):
 class Suspend(_Entry):
     """A decision is awaited on `call`; slot and offset are released. Step `step` asks for it, with arguments of this
     digest. `deadline_ms`: then it is denied; `text`: what was said since the last step; `took`: as a STEP's.
-    `frames`: the one `approval_requested`."""
+    `aside`: the turn stands aside, later ones may begin before it goes on. `frames`: the one `approval_requested`."""
 
     k: Literal["suspend"] = "suspend"
     turn: str
@@ -150,6 +150,7 @@ class Suspend(_Entry):
     steers: tuple[str, ...] = ()
     run: str = ""
     took: tuple[int, ...] = ()
+    aside: bool = False
     frames: Annotated[tuple[str, ...], Field(exclude=True)] = ()
 
 
