@@ -48,7 +48,7 @@ def delete(data: Path | None, tenant: str, session: str, *, timeout_s: float, as
 
 def describe(tenant: str, session: str, state: State) -> dict[str, Any]:
     """A living session as JSON: what `--json` prints."""
-    opened, now = state.opened, state.open
+    opened, now = state.opened, next(iter(state.begun), None)
     assert opened is not None
     return {
         "tenant": tenant,

@@ -158,8 +158,7 @@ class Attach:
     def _turns_since(self, reader: Reader, session: str, state: State, after: After | None) -> tuple[bool, list[str]]:
         """Whether `after` names a turn that we can count from, and that turn and all later ones, in order."""
         ended = [item.turn for item in state.over if item.version > state.base]
-        current = [state.open.turn] if state.open is not None else []
-        current += [item.turn for item in state.parked]
+        current = [item.turn for item in (*state.aside, state.open, *state.parked) if item is not None]
         logs = self._router.ring.of_session((reader.tenant, session))
         here = [log.key[2] for log in logs if log.terminal is None]
         current += [turn for turn in here if turn not in current and turn not in ended]

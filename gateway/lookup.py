@@ -67,8 +67,9 @@ class Lookup:
         """Where one turn of that session stands."""
         if state.opened is None:
             return TurnFacts(turn)
-        if state.open is not None and state.open.turn == turn:
-            return _open_facts(state.open)
+        now = state.unended(turn)
+        if now is not None:
+            return _open_facts(now)
         return facts_of(turn, await self.view(tenant, session, state, turn))
 
     async def ended_after(self, tenant: str, session: str, state: State, version: int) -> list[Event]:

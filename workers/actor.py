@@ -148,20 +148,22 @@ class Actor(Mailbox):
         hops = receipt.hops
         system.metrics.hops["queue"].observe(hops.queue_us / 1e6)
         system.metrics.hops["run"].observe((hops.model_us + hops.tools_us + hops.write_us + hops.agent_us) / 1e6)
-        if receipt.model_calls and state.open is not None:
-            system.count_models(receipt, state.open.began_ms)
+        ended = state.unended(entry.turn)
+        if receipt.model_calls and ended is not None:
+            system.count_models(receipt, ended.began_ms)
         if system.turn_log.enabled:
             system.turn_log.ended(receipt, version=state.version + 1, finish_us=int(took_s * 1e6))
 
     def _ended_unbooked(self, now_ms: int) -> None:
-        """A CLOSE ended the open turn, if there is one: no FINISH holds its receipt, so it is only published."""
+        """A CLOSE ended what had begun: no FINISH holds its receipt, so it is only published."""
         system, state = self._system, self.session.state
-        if state is None or state.open is None:
+        if state is None:
             return
-        receipt = unfinished(self.key, state, state.open, now_ms=now_ms, prices=system.rules.prices)
-        system.outbox.receipt(receipt)
-        if receipt.model_calls:
-            system.count_models(receipt, state.open.began_ms)
+        for turn in state.begun:
+            receipt = unfinished(self.key, state, turn, now_ms=now_ms, prices=system.rules.prices)
+            system.outbox.receipt(receipt)
+            if receipt.model_calls:
+                system.count_models(receipt, turn.began_ms)
 
     # ---- slots, publishing, marking
 
@@ -200,7 +202,7 @@ class Actor(Mailbox):
         def acked(error: Exception | None) -> None:
             noted(error)
             if not self.dead or self._handed:
-                self._acked(self.session.requested(order.call, self._system.clock_ms()))
+                self._acked(self.session.requested(order.turn, order.call, self._system.clock_ms()))
 
         self._system.outbox.frame(self.key, order.frame.encode(), order.to, acked)
 

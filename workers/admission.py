@@ -39,7 +39,7 @@ class Admission(Holdings):
         opened = state.opened
         if opened is None or opened.user != mail.user or turn == self.running:
             return False
-        return mail.policy(opened) == "enqueue"
+        return mail.policy(opened) == "enqueue" and not (state.aside and state.unended(turn) is not None)
 
     def _admit(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect], now_ms: int) -> None:
         """Identity is the turn id: known turns join what is there, new ones wait."""
@@ -52,7 +52,7 @@ class Admission(Holdings):
         elif seen and seen != mail.digest:
             self._refusals.append((mail, trigger, Code.CONFLICT, "this turn id is known with other content"))
         elif (
-            (state.open is not None and state.open.turn == turn)
+            state.unended(turn) is not None
             or any(m.id == turn for m in self.mail)
             or self._joined(turn, state) is not None
             or state.parked_turn(turn) is not None
@@ -75,8 +75,9 @@ class Admission(Holdings):
 
     def _digest_of(self, turn: str, state: State) -> str | None:
         """The digest of a turn that runs, waits, is being settled or is over here; None: not seen."""
-        if state.open is not None and state.open.turn == turn:
-            return state.open.digest
+        now = state.unended(turn)
+        if now is not None:
+            return now.digest
         if turn in self._held:
             for mail in self.mail:
                 if mail.id == turn:
@@ -91,16 +92,20 @@ class Admission(Holdings):
         return ended.digest if ended is not None else None
 
     def _joined(self, turn: str, state: State) -> ControlNote | None:
-        """What introduced `turn`, where it steers the open one."""
-        notes = state.open.joined if state.open is not None else ()
-        return next((note for note in notes if note.turn == turn and note.input is not None), None)
+        """What introduced `turn`, where it steers one that is not over."""
+        for now in state.begun:
+            for note in now.joined:
+                if note.turn == turn and note.input is not None:
+                    return note
+        return None
 
     def _wait(self, mail: Mail, trigger: Trigger, state: State, out: list[Effect]) -> None:
         policy = mail.policy(state.opened)
         if state.opened is None and self.mail and self.mail[0].user != mail.user:
             policy = "enqueue"  # the first turn opens the session for its user; a stranger's ends nothing
         busy = self.running is not None or state.open is not None or bool(self.mail) or bool(state.parked)
-        busy = busy or state.quarantine is not None
+        busy = busy or state.quarantine is not None or self._full(state)
+        busy = busy or any(turn.awaits is None for turn in state.aside)
         self._hold(mail.id, trigger)
         if state.ahead and state.cancelled_ahead(mail.id, mail.user) is not None:
             self._settles.append((mail, "user", "", None))

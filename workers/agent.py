@@ -123,8 +123,10 @@ Work = Callable[[AgentTurn, "Given"], Reply | str | None]
 
 Expired = Literal["fresh", "fail"]
 Poison = Literal["skip", "wait"]
+Suspended = Literal["wait", "first"]
 _EXPIRED: tuple[str, ...] = get_args(Expired)
 _POISON: tuple[str, ...] = get_args(Poison)
+_SUSPENDED: tuple[str, ...] = get_args(Suspended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class AgentSpec:
 
     `session_idle_s` None: the setting. `on_expired`: what a turn that meets an expired session gets. `on_poison`:
     whether a session's later turns go on when one is given up as poison, or wait until its dead letter is dealt with.
+    `on_suspended`: whether they wait while one is suspended, or are answered first.
     `options`, `tools`: names that a turn may bring. `max_reply_bytes`: JSON text of the answer and its data, in bytes.
     `instructions`, `own_tools`: what the agent finds as `ctx.instructions` and `ctx.tools`; `serves_tools`: it uses
     those of the operator's servers as well, so that a turn may name tools that only the agent can tell. `warm_up`: run
@@ -151,6 +154,7 @@ class AgentSpec:
     session_idle_s: int | None = None
     on_expired: Expired = "fresh"
     on_poison: Poison = "skip"
+    on_suspended: Suspended = "wait"
     options: frozenset[str] = frozenset()
     tools: frozenset[str] = frozenset()
     max_reply_bytes: int = MAX_REPLY_BYTES
@@ -192,7 +196,12 @@ class AgentSpec:
         model: object = self.model
         if model is not None and not (isinstance(model, str) and model):
             raise RegistrationError(f"agent {self.name}: model is {model!r}, want a model's name")
-        for field, word, words in (("on_expired", self.on_expired, _EXPIRED), ("on_poison", self.on_poison, _POISON)):
+        choices = (
+            ("on_expired", self.on_expired, _EXPIRED),
+            ("on_poison", self.on_poison, _POISON),
+            ("on_suspended", self.on_suspended, _SUSPENDED),
+        )
+        for field, word, words in choices:
             if word not in words:
                 raise RegistrationError(f"agent {self.name}: {field} is {word!r}, want one of {', '.join(words)}")
         seen: set[str] = set()
@@ -245,6 +254,7 @@ class Limits(TypedDict, total=False):
     session_idle_s: int | None
     on_expired: Expired
     on_poison: Poison
+    on_suspended: Suspended
     options: Iterable[str]
     max_reply_bytes: int
     max_steps: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journal.state import State
+from journal.state import OpenTurn, State
 from schemas.control import CancelControl, SteerControl
 from schemas.entries import ControlNote, Open
 from schemas.errors import Refusal
@@ -71,7 +71,7 @@ class Commands(Suspended):
         held = turn is not None and any(item.turn == turn for item in state.ahead)
         self._reply(op, "held" if held else "applied", turn, out, now_ms)
         kind = op.record.control.kind
-        if kind == "release" or (kind == "approve" and state.open is not None and state.open.turn == turn):
+        if kind == "release" or (kind == "approve" and state.unended(turn) is not None):
             self._chain(op.trigger, state, out)
         return True
 
@@ -89,6 +89,9 @@ class Commands(Suspended):
             if not self._proof:
                 return self._ask(Prove(), out)
             return self._cancel_open(op, state, out, now_ms)
+        aside = state.unended(turn) if state.aside else None
+        if aside is not None:
+            return self._cancel_aside(op, aside, state, out, now_ms)
         if self._joined(turn, state) is not None:
             self._answer(self._ops.popleft(), "too_late", turn, out, now_ms)
             return True
@@ -143,6 +146,23 @@ class Commands(Suspended):
         self._cancels.append(self._ops.popleft())
         return self._ask(Append(state.version + 1, entry), out)
 
+    def _cancel_aside(self, op: Op, turn: OpenTurn, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The same of one that stands aside, whatever runs here: the op is answered when that is written."""
+        if not self._proof:
+            return self._ask(Prove(), out)
+        result = Result(outcome="cancelled", by="user", unrun=True)
+        entry = endings.finish(
+            self.key,
+            state,
+            result,
+            now_ms=now_ms,
+            op=op.record.control.op,
+            claim=None,
+            prices=self._rules.prices,
+            turn=turn,
+        )
+        return self._ask(Append(state.version + 1, entry), out)
+
     def _open(self, op: Op, state: State, out: list[Effect], now_ms: int) -> bool:
         control = op.record.control
         assert control.kind == "open"
@@ -191,6 +211,7 @@ class Commands(Suspended):
                 any(mail.id == turn and mail.user == control.user for mail in self.mail)
                 or self._joined(turn, state) is not None
                 or state.parked_turn(turn) is not None
+                or state.unended(turn) is not None
             )
             return self._deny(op, state, "refused" if waits else "unknown", out, now_ms)
         if len(state.open.joined) >= STEERS_LIMIT:

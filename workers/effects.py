@@ -158,7 +158,7 @@ class Republish(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Publish what asks the user for a decision on `call` of `turn`, verbatim. Later: `requested(call)`."""
+    """Publish what asks the user for a decision on `call` of `turn`, verbatim. Later: `requested(turn, call)`."""
 
     turn: str
     call: str

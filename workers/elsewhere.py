@@ -16,15 +16,15 @@ class Elsewhere(Lifecycle):
     def _known_elsewhere(self, state: State, out: list[Effect], now_ms: int) -> None:
         """Somebody else claimed or ended turns that wait here: they wait no more. What would have ended an open one
         unrun is void, but for a cancel: that goes on as one of an open turn."""
-        now = state.open.turn if state.open is not None else None
+        begun = {turn.turn for turn in state.begun}
         over = {mail.id for mail in self.mail if mail.id in state.ended_turns or self._joined(mail.id, state)}
         over.update(parked.turn for parked in state.parked)
-        self.mail = Line(mail for mail in self.mail if mail.id != now and mail.id not in over)
+        self.mail = Line(mail for mail in self.mail if mail.id not in begun and mail.id not in over)
         self._joins.clear()
         settles, self._settles = self._settles, Line()
         for item in settles:
             turn, op = item[0].id, item[3]
-            if turn == now:
+            if turn in begun:
                 self._ops.extendleft((op,) if op is not None else ())
             elif turn not in state.ended_turns and self._joined(turn, state) is None:
                 self._settles.append(item)
@@ -57,5 +57,5 @@ class Elsewhere(Lifecycle):
         ]
         for turn in sorted(dict.fromkeys(gone), key=lambda turn: places.get(turn, -1)):
             known = self._joined(turn, state) is not None or state.parked_turn(turn) is not None
-            if (now is None or now.turn != turn) and not known:
+            if state.unended(turn) is None and not known:
                 self._republish(turn, out)

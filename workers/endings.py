@@ -10,6 +10,7 @@ from schemas.entries import Claim, Close, ControlNote, Finish, Quarantine, Settl
 from schemas.frames import Cancelled, CancelledBy, Completed, Failed, Terminal, completed, encode
 from schemas.history import HistoryItem
 from schemas.ids import split_key
+from workers.canonical import MAX_KEPT_BYTES, weight
 from workers.effects import Mail
 from workers.ledger.booking import receipt_of, told_by_steps
 from workers.ledger.prices import NO_PRICES, Prices
@@ -34,10 +35,11 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
     claim: Claim | None,
     quarantine: Quarantine | None = None,
     prices: Prices = NO_PRICES,
+    turn: OpenTurn | None = None,
 ) -> Finish:
-    """The FINISH of the open turn, with its frame, history and receipt. Of a turn that is not run again its durable
-    steps say what was shown and used."""
-    turn = state.open
+    """The FINISH of `turn` (None: the open one), with its frame, history and receipt. Of one that is not run again its
+    durable steps say what was shown and used."""
+    turn = state.open if turn is None else turn
     assert turn is not None
     rollback = result.by == "rollback"
     if result.unrun:
@@ -66,6 +68,19 @@ def finish(  # noqa: PLR0913 (what one entry holds, by name)
         kept=None if rollback else result.kept,
         frames=frames,
     )
+
+
+def fit(turn: OpenTurn, state: State, result: Result) -> None:
+    """What a turn that stood aside keeps was weighed with what the session kept when it began: with what was kept
+    meanwhile it may be too much. Then the turn fails."""
+    if turn.seen is None or not result.kept:
+        return
+    bytes_ = weight({name: value for name, value in {**state.kept, **result.kept}.items() if value is not None})
+    if bytes_ > MAX_KEPT_BYTES:
+        text = (
+            f"with what later turns kept meanwhile the session keeps {bytes_} bytes of JSON, at most {MAX_KEPT_BYTES}"
+        )
+        result.outcome, result.code, result.message, result.kept = "failed", Code.TOO_LARGE, text, None
 
 
 def _with_unheard(history: tuple[HistoryItem, ...], turn: OpenTurn) -> tuple[HistoryItem, ...]:
@@ -186,14 +201,14 @@ def settle_cancelled(
 
 
 def close(key: str, state: State, *, reason: str, now_ms: int, op: str | None) -> Close:
-    """The CLOSE of a session, with the terminal frames of what it ends: the open turn, then the parked ones."""
-    ended = [state.open.turn] if state.open is not None else []
-    joined = state.open.steering if state.open is not None else _NONE
-    ended += [*joined, *(parked.turn for parked in state.parked)]
-    frames = []
-    if state.open is not None:
-        frames.append(_cancelled(key, state.open.turn, "delete", now_ms, attempt=state.open.attempt, seq=2**31))
-    frames += [_cancelled(key, turn, "delete", now_ms, seq=2) for turn in joined]
+    """The CLOSE of a session, with the terminal frames of what it ends: the open turn, those that stand aside, the
+    parked ones."""
+    ended, frames = [], []
+    for now in state.begun:
+        ended += [now.turn, *now.steering]
+        frames.append(_cancelled(key, now.turn, "delete", now_ms, attempt=now.attempt, seq=2**31))
+        frames += [_cancelled(key, turn, "delete", now_ms, seq=2) for turn in now.steering]
+    ended += [parked.turn for parked in state.parked]
     frames += [_cancelled(key, parked.turn, "delete", now_ms) for parked in state.parked]
     return Close(
         at_ms=now_ms,

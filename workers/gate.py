@@ -46,6 +46,8 @@ class Gate:
             return False
         if state.open is not None and session.running is None and state.open.awaits is None:
             agent, deadline_ms = None, state.open.deadline_ms
+        elif state.open is None and any(turn.awaits is None for turn in state.aside):
+            return False  # it was held up long enough, and its deadline stands still
         elif state.parked:
             agent, deadline_ms = None, state.parked[0].deadline_ms
         elif mail is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from journal.state import State
+from journal.state import OpenTurn, State
 from schemas.codes import Code
 from schemas.control import ApproveControl
 from schemas.entries import Intent, Step, Suspend
@@ -30,18 +30,22 @@ from workers.line import Line
 from workers.result import Result
 
 AHEAD_LIMIT = 256
+ASIDE_LIMIT = 8  # fewer than frames may be out: they may all end, cancelled, while these are
+AHEAD_TURNS = 256  # that begin after the first turn that stands aside: no snapshot is taken meanwhile
 Fits = Callable[[ApproveControl], bool]
 """Whether a decision answers what was asked."""
 
 
 class Terms(NamedTuple):
-    """What an agent's registration says about sessions."""
+    """What an agent's registration says about sessions. `stands_aside`: later turns are answered while one waits for a
+    decision."""
 
     agent: str
     version: str
     idle_ms: int
     fresh_when_expired: bool
     waits_for_poison: bool = False
+    stands_aside: bool = False
 
 
 class Rules(NamedTuple):
@@ -144,8 +148,8 @@ class Holdings:
         self._wakes: Line[Wake] = Line()
         self._chains: list[tuple[Trigger, set[str], Wake | None]] = []
         self._armed: tuple[str, str] | None = None
-        self._requesting: str | None = None
-        self._requested: str | None = None
+        self._requesting: frozenset[tuple[str, str]] = frozenset()
+        self._requested: frozenset[tuple[str, str]] = frozenset()
         self._in_call: dict[str, Fits | None] = {}  # what calls of this attempt asked while they ran; None: over
 
     @property
@@ -178,19 +182,32 @@ class Holdings:
         )
 
     def _held_by_journal(self, state: State) -> bool:
-        """Whether nothing is to be done before a trigger comes: no turn is open, or one that awaits a decision for
-        which its user was asked."""
-        if state.open is None:
-            return not state.parked or state.quarantine is not None
-        return state.open.awaits is not None and state.open.awaits.call == self._requested
+        """Whether nothing is to be done before a trigger comes: no turn has begun, or only such as await a decision
+        for which their user was asked."""
+        if state.open is None and state.quarantine is None and not self._full(state) and state.parked:
+            return False
+        for turn in state.begun:
+            asked = turn.awaits
+            if asked is None and (turn is state.open or state.quarantine is None):
+                return False
+            if asked is not None and (turn.turn, asked.call) not in self._requested:
+                return False
+        return True
+
+    def _full(self, state: State) -> bool:
+        """Whether so much stands aside that what comes later waits: then the session is as one that is suspended."""
+        if not state.aside:
+            return False
+        first = state.aside[0].seen
+        return len(state.aside) >= ASIDE_LIMIT or (first is not None and state.turns - first.turns >= AHEAD_TURNS)
 
     def destinations(self, turn: str) -> frozenset[str | None]:
         """Where frames of `turn` go: to whoever asked for it and whoever watches; None: to whoever the journal says, or
         else the session's own partition."""
         to: set[str | None] = {trigger.reply_to for trigger in self._held.get(turn, ())}
         if not to:
-            now = self.state.open if self.state is not None else None
-            to.add(now.reply_to if now is not None and now.turn == turn else None)
+            now = self.state.unended(turn) if self.state is not None else None
+            to.add(now.reply_to if now is not None else None)
         to.update(self._watchers)
         return frozenset(to)
 
@@ -237,11 +254,16 @@ class Holdings:
                 self._republish(ended.turn, out)
 
     def _republish(self, turn: str, out: list[Effect], to: frozenset[str | None] | None = None) -> None:
-        """Those before it go first whose records were marked before they were over: nobody brings them again."""
-        for ended in self.state.over if self.state is not None else ():
+        """Those before it go first whose records were marked before they were over: nobody brings them again. And all
+        of them before one that was suspended: its record may come before those of turns that ended earlier."""
+        over = self.state.ended_turns if self.state is not None else {}
+        all_of_them = turn in over and over[turn].held
+        for ended in over.values():
             if ended.turn == turn:
                 break
-            if ended.held and ended.turn not in self._acked and ended.turn not in self._publishing:
+            if ended.turn in self._acked or ended.turn in self._publishing:
+                continue
+            if ended.held or (all_of_them and ended.offset >= self.floor):
                 self._republish_one(ended.turn, out, None)
         self._republish_one(turn, out, to)
 
@@ -281,11 +303,17 @@ class Holdings:
         """Hold a trigger until all that is open, parked or not yet published is over and acknowledged, or held by the
         journal again with a timer of its own. `wake`: what the trigger is of, where it is a timer."""
         left = {*self._publishing, *(parked.turn for parked in state.parked)}
-        if state.open is not None:
-            left.update((state.open.turn, *state.open.steering))
+        for turn in state.begun:
+            if turn is state.open or not self._rests(turn):
+                left.update((turn.turn, *turn.steering))
         trigger.waits += 1
         self._chains.append((trigger, left, wake))
         self._unchain((), out)
+
+    def _rests(self, turn: OpenTurn) -> bool:
+        """Whether a turn that stands aside needs nothing but its decision."""
+        asked = turn.awaits
+        return asked is not None and (turn.turn, asked.call) in self._requested and self.running != turn.turn
 
     def _unchain(self, turns: Iterable[str], out: list[Effect]) -> None:
         """These are over and acknowledged, or held by the journal."""

@@ -15,7 +15,6 @@ from workers.effects import (
     Effect,
     Mail,
     Prove,
-    Request,
     Start,
     WantSlot,
 )
@@ -35,7 +34,7 @@ class Lifecycle(Commands):
 
     def _begin(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> bool:
         """The first turn that waits."""
-        if self._wants or len(self._publishing) >= UNPUBLISHED_LIMIT:
+        if self._wants or len(self._publishing) + len(state.aside) >= UNPUBLISHED_LIMIT:
             return False  # looked at again when the slot is there, or when frames are out
         terms = self._fate(mail, state, out, now_ms)
         if isinstance(terms, bool):
@@ -56,7 +55,7 @@ class Lifecycle(Commands):
             terms = self._terms(mail, state)
         except Refusal as refusal:
             return self._reject(mail, refusal.code, refusal.text, out)
-        at_rest = state.open is None and state.quarantine is None
+        at_rest = not state.begun and state.quarantine is None
         if state.opened is not None and at_rest and terms.idle_ms <= now_ms - state.last_ms:
             return self._close("expire", None, state, out, now_ms)
         return True if self._settled_instead(mail, terms, state, now_ms) else terms
@@ -93,11 +92,16 @@ class Lifecycle(Commands):
             self._wake_again(turn.turn, asked.call)
             if self._wakes:
                 return True
-        if self._requested == asked.call:
+        if self._asked_about(turn, asked, out):
             self._let_go(state, out)
-        elif self._requesting != asked.call:
-            self._requesting = asked.call
-            out.append(Request(turn.turn, asked.call, asked.frames[0], self.destinations(turn.turn)))
+        if self.mail:
+            return self._park_next(self.mail[0], state, out, now_ms)
+        self._give_slot_back(out)
+        return False
+
+    def _wait_for_room(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        """As much stands aside as may: what waits is parked, until one of those is over."""
+        self._let_go(state, out)
         if self.mail:
             return self._park_next(self.mail[0], state, out, now_ms)
         self._give_slot_back(out)
@@ -121,13 +125,13 @@ class Lifecycle(Commands):
 
     def _let_go(self, state: State, out: list[Effect]) -> None:
         """The journal holds these turns, and their user was asked: nothing of theirs needs to come again."""
+        if any(turn.awaits is not None and not self._rests(turn) for turn in state.aside):
+            return  # what is parked behind a question is held as long as that one is not known to be out
         turns = [parked.turn for parked in state.parked]
-        if state.open is not None:
-            turns += [state.open.turn, *state.open.steering]
-        for held in turns:
-            for trigger in self._held.pop(held, ()):
-                self._release(trigger, out)
-        self._unchain(turns, out)
+        decided = [] if state.quarantine is None else [turn for turn in state.aside if turn.awaits is None]
+        for now in (*decided, *(() if state.open is None else (state.open,))):
+            turns += [now.turn, *now.steering]
+        self._leave(turns, out)
 
     def _park_next(self, mail: Mail, state: State, out: list[Effect], now_ms: int) -> bool:
         """The PARK of the next waiting turn, after its timer."""
@@ -206,10 +210,9 @@ class Lifecycle(Commands):
             opens=opens,
         )
 
-    def _take_over(self, state: State, out: list[Effect], now_ms: int) -> bool:
-        """An open turn that does not run here is resumed before anything else, after a proof of membership."""
-        turn = state.open
-        assert turn is not None
+    def _take_over(self, turn: OpenTurn, state: State, out: list[Effect], now_ms: int) -> bool:
+        """An open turn that does not run here, or one that stood aside until now, is resumed before anything else,
+        after a proof of membership."""
         tries = 1 if turn.progress else turn.tries + 1
         deadline_ms = deadline_of(turn, now_ms)
         over = now_ms >= deadline_ms or tries > self._rules.tries
@@ -218,7 +221,7 @@ class Lifecycle(Commands):
         if not self._proof:
             return self._ask(Prove(), out)
         if over:
-            return self._give_up(tries, state, out, now_ms)
+            return self._give_up(turn, tries, state, out, now_ms)
         reply_to = next((t.reply_to for t in self._held.get(turn.turn, ()) if t.reply_to), None)
         entry = Claim(
             at_ms=now_ms,
@@ -234,12 +237,10 @@ class Lifecycle(Commands):
         )
         return self._ask(Append(state.version + 1, entry), out)
 
-    def _give_up(self, tries: int, state: State, out: list[Effect], now_ms: int) -> bool:
-        """The open turn is out of tries or out of time: its outcome, without another run."""
+    def _give_up(self, turn: OpenTurn, tries: int, state: State, out: list[Effect], now_ms: int) -> bool:
+        """The turn is out of tries or out of time: its outcome, without another run."""
         poison = tries > self._rules.tries
         quarantine = self._quarantine_of(state, now_ms) if poison else None
-        turn = state.open
-        assert turn is not None
         if quarantine is not None and self._arm_first(turn.turn, quarantine.letter, quarantine.until_ms, out):
             return False
         code = Code.POISON if poison else Code.DEADLINE_EXCEEDED
@@ -255,6 +256,7 @@ class Lifecycle(Commands):
             claim=None,
             quarantine=quarantine,
             prices=self._rules.prices,
+            turn=turn,
         )
         return self._ask(Append(state.version + 1, entry), out)
 
@@ -272,10 +274,15 @@ class Lifecycle(Commands):
     def _finish(self, result: Result, state: State, out: list[Effect], now_ms: int) -> bool:
         op = self._cancels[0].record.control.op if self._cancels and result.outcome == "cancelled" else None
         self._gave_up = None
-        if result.outcome == "failed" and result.code is not None and state.open is not None:
-            self._gave_up = fault_of_open(state.open, result.code, result.message)
+        turn = state.unended(self.running)
+        assert turn is not None
+        endings.fit(turn, state, result)
+        if result.outcome == "failed" and result.code is not None:
+            self._gave_up = fault_of_open(turn, result.code, result.message)
         claim = self._merged_claim(state, now_ms)
-        entry = endings.finish(self.key, state, result, now_ms=now_ms, op=op, claim=claim, prices=self._rules.prices)
+        entry = endings.finish(
+            self.key, state, result, now_ms=now_ms, op=op, claim=claim, prices=self._rules.prices, turn=turn
+        )
         return self._ask(Append(state.version + 1, entry), out)
 
     def _merged_claim(self, state: State, now_ms: int) -> Claim | None:
@@ -289,7 +296,9 @@ class Lifecycle(Commands):
             or (state.open is not None and state.open.joined)
         ):
             return None
-        if len(self._publishing) >= UNPUBLISHED_LIMIT:
+        if len(self._publishing) + len(state.aside) >= UNPUBLISHED_LIMIT:
+            return None
+        if state.aside and (state.open is None or self._full(state) or any(it.awaits is None for it in state.aside)):
             return None
         mail = self.mail[0]
         turn = mail.record.turn
@@ -317,13 +326,18 @@ class Lifecycle(Commands):
 
     def _after_finish(self, entry: Finish, was: OpenTurn | None, out: list[Effect], now_ms: int) -> None:
         """`was`: the turn before it."""
+        if was is not None and entry.op is not None and self._ends_aside(was, entry.op):
+            self._publish(entry.turn, entry.frames[0], out, None, was.reply_to)
+            self._publish_joined(entry, was, out)
+            op = self._ops.popleft()
+            self._answer(op, "applied", entry.turn, out, now_ms)
+            if self.state is not None:
+                self._chain(op.trigger, self.state, out)
+            return
         self.running, self._result, self._stopping = None, None, None
         self._joins.clear()
         self._publish(entry.turn, entry.frames[0], out, self._gave_up, was.reply_to if was is not None else None)
-        if entry.joined:
-            askers = {note.turn: note.reply_to for note in was.joined} if was is not None else {}
-            for turn, frame in zip(entry.joined, entry.frames[1:], strict=True):
-                self._publish(turn, frame, out, None, askers.get(turn))
+        self._publish_joined(entry, was, out)
         self._gave_up = None
         if entry.quarantine is not None:
             self._wake_again(entry.turn, entry.quarantine.letter)
@@ -332,11 +346,23 @@ class Lifecycle(Commands):
             if was is not None and was.held and self.state is not None:
                 self._chain(op.trigger, self.state, out)
         self._cancels.clear()
-        self._watchers.clear()
+        if not (self.state is not None and any(turn.awaits is None for turn in self.state.aside)):
+            self._watchers.clear()  # else one of them decided on a turn that is resumed now
         if entry.claim is not None:
             self._after_claim(entry.claim, out)
         else:
             self._give_slot_back(out)
+
+    def _ends_aside(self, was: OpenTurn, op: str) -> bool:
+        """Whether this FINISH, by `op`, was of a turn that stood aside and did not run here."""
+        stood = was.suspended is not None and was.suspended.aside and self.running != was.turn
+        return stood and bool(self._ops) and self._ops[0].record.control.op == op
+
+    def _publish_joined(self, entry: Finish, was: OpenTurn | None, out: list[Effect]) -> None:
+        if entry.joined:
+            askers = {note.turn: note.reply_to for note in was.joined} if was is not None else {}
+            for turn, frame in zip(entry.joined, entry.frames[1:], strict=True):
+                self._publish(turn, frame, out, None, askers.get(turn))
 
 
 def deadline_of(turn: OpenTurn, now_ms: int) -> int:

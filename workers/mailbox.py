@@ -75,7 +75,7 @@ class Mailbox(Runs):
         state = self.session.state
         if self.session.held(turn):
             return True
-        return state is not None and (turn in state.ended_turns or (state.open is not None and state.open.turn == turn))
+        return state is not None and (turn in state.ended_turns or state.unended(turn) is not None)
 
     @staticmethod
     def _concerned(backlog: Backlog, op: fx.Op) -> bool:

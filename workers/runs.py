@@ -22,6 +22,7 @@ from workers.agent import Agent, SessionInfo
 from workers.emitter import Emitter, FrameIds
 from workers.executor import RunningTurn
 from workers.job import Job, TurnLost
+from workers.ledger.booking import spent_by
 from workers.line import Line
 from workers.partition import Partition
 from workers.questions import Questions
@@ -200,6 +201,10 @@ class Runs(Questions):
             job.turn_cap = spec.turn_budget.cap if spec.turn_budget is not None else None
             job.session_cap = spec.session_budget.cap if spec.session_budget is not None else None
         job.kept, job.spent = state.kept, state.spent
+        if state.open.seen is not None:
+            job.history, job.kept = state.open.seen.history, state.open.seen.kept
+        for turn in state.aside:
+            job.spent = job.spent.plus(spent_by(turn, self._system.rules.prices))
         self._claimed = state.version
         self._run = self._system.executor.start(job, self._ended)
 
@@ -272,7 +277,7 @@ class Runs(Questions):
 
     def _decided(self, order: fx.Decided) -> None:
         """Whoever watches sees who decided, right behind what asked for it."""
-        note, turn = order.note, self._state().open
+        note, turn = order.note, self._state().unended(order.note.turn)
         if turn is None or note.call is None:
             return
         self._system.metrics.count("decisions", "allow" if note.kind == "approve" else "deny")

@@ -247,6 +247,8 @@ class Session(Elsewhere):
 
     def _next_turn(self, state: State, out: list[Effect], now_ms: int) -> bool:
         """Nothing runs here: what is open, parked or waits, in this order."""
+        if state.aside and self._ask_about_aside(state, out):
+            return True
         turn = state.open
         if turn is not None:
             if not self._all_shown(state, out):
@@ -254,10 +256,18 @@ class Session(Elsewhere):
             asked = turn.awaits
             if asked is not None:
                 return self._wait_for_decision(turn, asked, state, out, now_ms)
-            return self._take_over(state, out, now_ms)
+            return self._take_over(turn, state, out, now_ms)
         if state.quarantine is not None:
             shown = self._all_shown(state, out)
             return self._wait_in_quarantine(state.quarantine, state, out, now_ms) if shown else False
+        decided = next((turn for turn in state.aside if turn.awaits is None), None)
+        if decided is not None:
+            return self._take_over(decided, state, out, now_ms) if self._all_shown(state, out) else False
+        return self._next_new(state, out, now_ms)
+
+    def _next_new(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        if self._full(state):
+            return self._wait_for_room(state, out, now_ms) if self._all_shown(state, out) else False
         if state.parked:
             return self._begin_parked(state.parked[0], state, out, now_ms) if self._all_shown(state, out) else False
         if self.mail:
@@ -266,10 +276,14 @@ class Session(Elsewhere):
         return False
 
     def _next_running(self, state: State, out: list[Effect], now_ms: int) -> bool:
+        if state.aside:
+            self._ask_about_aside(state, out)
         if self._steps:
             step = self._steps[0]
-            if isinstance(step, Suspend) and self._arm_first(step.turn, step.call, step.deadline_ms, out):
-                return False
+            if isinstance(step, Suspend):
+                if self._arm_first(step.turn, step.call, step.deadline_ms, out):
+                    return False
+                step = self._stands_aside(step, state)
             return self._ask(Append(state.version + 1, step), out)
         if self._result is not None:
             return self._finish(self._result, state, out, now_ms)
@@ -309,7 +323,7 @@ class Session(Elsewhere):
 
     def _after(self, entry: Entry, was: State, out: list[Effect], now_ms: int) -> None:
         if isinstance(entry, Finish):
-            self._after_finish(entry, was.open, out, now_ms)
+            self._after_finish(entry, was.unended(entry.turn), out, now_ms)
         elif isinstance(entry, Claim):
             self._after_claim(entry, out)
         elif isinstance(entry, Step | Intent | Suspend):
@@ -346,7 +360,8 @@ class Session(Elsewhere):
         out.append(Steer(entry))
 
     def _after_close(self, entry: Close, was: State, out: list[Effect], now_ms: int) -> None:
-        if self.running is not None:
+        ran = self.running
+        if ran is not None:
             out.append(Abandon())
         self.running, self._result, self._stopping = None, None, None
         self._steps.clear()
@@ -355,7 +370,7 @@ class Session(Elsewhere):
         for turn, frame in zip(entry.ended, entry.frames, strict=True):
             self._publish(turn, frame, out, None, askers.get(turn))
         for op in self._cancels:  # of the turn that ran: the CLOSE cancelled it
-            self._answer(op, "applied", entry.ended[0], out, now_ms)
+            self._answer(op, "applied", ran or entry.ended[0], out, now_ms)
         self._cancels.clear()
         if entry.reason == "delete":
             self._settles.extend((mail, "delete", "", None) for mail in self.mail)
@@ -367,7 +382,7 @@ class Session(Elsewhere):
 def _askers(state: State) -> dict[str, str | None]:
     """For whom the turns that a CLOSE ends were published."""
     askers: dict[str, str | None] = {parked.turn: parked.reply_to for parked in state.parked}
-    if state.open is not None:
-        askers[state.open.turn] = state.open.reply_to
-        askers.update((note.turn, note.reply_to) for note in state.open.joined)
+    for now in state.begun:
+        askers[now.turn] = now.reply_to
+        askers.update((note.turn, note.reply_to) for note in now.joined)
     return askers

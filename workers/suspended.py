@@ -6,11 +6,14 @@ behind it, is over and acknowledged, or suspended again with a timer of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from journal.port import Timer
 from journal.state import OpenTurn, Quarantined, State
 from schemas.codes import Code
 from schemas.control import ApproveControl, ReleaseControl
 from schemas.entries import ControlNote, Suspend
+from schemas.errors import Refusal
 from schemas.frames import AckState
 from schemas.ids import split_key
 from workers.admission import Admission
@@ -23,6 +26,7 @@ from workers.effects import (
     Look,
     Op,
     Prove,
+    Request,
     Trigger,
     Wake,
 )
@@ -53,10 +57,13 @@ class Suspended(Admission):
         self._armed = (asked.turn, asked.call)
         return self._advance([], now_ms)
 
-    def requested(self, call: str, now_ms: int) -> list[Effect]:
-        """What asks for a decision on `call` was acknowledged by the broker."""
-        if self._requesting == call:
-            self._requesting, self._requested = None, call
+    def requested(self, turn: str, call: str, now_ms: int) -> list[Effect]:
+        """What asks for a decision on `call` of `turn` was acknowledged by the broker."""
+        if (turn, call) in self._requesting:
+            self._requesting -= {(turn, call)}
+            begun = self.state.begun if self.state is not None else ()
+            awaited = {(item.turn, item.awaits.call) for item in begun if item.awaits}
+            self._requested = (self._requested & awaited) | {(turn, call)}
         return self._advance([], now_ms)
 
     def asks(self, call: str, fits: Fits) -> bool:
@@ -68,8 +75,8 @@ class Suspended(Admission):
 
     def asks_no_more(self, call: str) -> bool:
         """It waits no longer. False: a decision is being written."""
-        asked = self.asked
-        if isinstance(asked, Append) and isinstance(asked.entry, ControlNote) and asked.entry.call == call:
+        note = self.asked.entry if isinstance(self.asked, Append) else None
+        if isinstance(note, ControlNote) and (note.turn, note.call) == (self.running, call):
             return False
         if call in self._in_call:
             self._in_call[call] = None
@@ -85,6 +92,48 @@ class Suspended(Admission):
         self._ask(Arm(turn, call, due_ms), out)
         return True
 
+    def _stands_aside(self, step: Suspend, state: State) -> Suspend:
+        """The SUSPEND as it is written: where another turn stands aside already, this one must, for nothing begins
+        behind a turn that is open."""
+        if not state.aside:
+            try:
+                aside = self._rules.terms(state.opened.agent if state.opened is not None else None).stands_aside
+            except Refusal:
+                aside = False
+            if not aside:
+                return step
+        return step.model_copy(update={"aside": True})
+
+    def _asked_about(self, turn: OpenTurn, asked: Suspend, out: list[Effect]) -> bool:
+        """Whether the user of a suspended turn was asked; where not, that happens."""
+        place = (turn.turn, asked.call)
+        if place in self._requested:
+            return True
+        if place not in self._requesting:
+            self._requesting |= {place}
+            out.append(Request(turn.turn, asked.call, asked.frames[0], self.destinations(turn.turn)))
+        return False
+
+    def _ask_about_aside(self, state: State, out: list[Effect]) -> bool:
+        """Turns that stand aside: their users are asked; then the journal holds them, and a decision or a timer brings
+        each of them back. What is here of it needs no trigger. True: such a timer is due."""
+        for turn in state.aside:
+            asked = turn.awaits
+            if asked is None or turn.turn == self.running:
+                continue
+            if self._chains:
+                self._wake_again(turn.turn, asked.call)
+            if self._asked_about(turn, asked, out):
+                self._leave((turn.turn, *turn.steering), out)
+        return bool(self._wakes)
+
+    def _leave(self, turns: Sequence[str], out: list[Effect]) -> None:
+        """The journal holds these turns: nothing of theirs needs to come again."""
+        for turn in turns:
+            for trigger in self._held.pop(turn, ()):
+                self._release(trigger, out)
+        self._unchain(turns, out)
+
     def _after_suspend(self, out: list[Effect]) -> None:
         """The agent's task ends without a result. One that is being stopped has a result to come."""
         if self._stopping is not None or self._result is not None:
@@ -99,14 +148,14 @@ class Suspended(Admission):
         """A decision counts once, on the call that is awaited; "no such call" is said after a look."""
         control = op.record.control
         assert isinstance(control, ApproveControl)
-        turn = state.open
         if self._foreign(op, state):
             return self._deny(op, state, "unknown", out, now_ms)
         if state.ended(control.turn) is not None:
             return self._came_late(control.turn, state, out, now_ms)
-        asked = turn.awaits if turn is not None and turn.turn == control.turn else None
-        if turn is None or asked is None or asked.call != control.call:
-            known = turn is not None and turn.turn == control.turn and turn.decided(control.call) is not None
+        turn = state.unended(control.turn)
+        asked = turn.awaits if turn is not None else None
+        if asked is None or asked.call != control.call:
+            known = turn is not None and turn.decided(control.call) is not None
             if known or self.running != control.turn or control.call not in self._in_call:
                 return self._deny(op, state, "too_late" if known else "unknown", out, now_ms)
             fits = self._in_call[control.call]
@@ -161,7 +210,7 @@ class Suspended(Admission):
         if op.trigger.reply_to is not None and entry.kind != "release":
             self._watchers[op.trigger.reply_to] = None
         self._reply(op, "applied", entry.turn, out, now_ms)
-        if entry.call in self._in_call:
+        if entry.turn == self.running and entry.call in self._in_call:
             self._in_call[entry.call] = None  # the turn runs, and has triggers of its own
         else:
             self._chain(op.trigger, state, out)
@@ -169,13 +218,13 @@ class Suspended(Admission):
     def _wake(self, state: State, out: list[Effect], now_ms: int) -> bool:
         """A timer is due: for a turn that awaits a decision, that is parked, that goes on, or that is over."""
         timer, _ = wake = self._wakes[0]
-        turn, parked, held = state.open, state.parked_turn(timer.turn), state.quarantine
+        turn, parked, held = state.unended(timer.turn), state.parked_turn(timer.turn), state.quarantine
         quarantine = held is not None and (held.turn, held.letter) == (timer.turn, timer.call)
-        if held is not None and quarantine and turn is None and not self._is_here(held.first, state):
+        if held is not None and quarantine and state.open is None and not self._is_here(held.first, state):
             return self._released(held, None, f"~{held.letter}~{DEADLINE}", state, out, now_ms)
-        if turn is not None and turn.turn == timer.turn:
+        if turn is not None:
             asked = turn.awaits
-            if asked is not None and asked.call == timer.call and self.running is None:
+            if asked is not None and asked.call == timer.call and self.running != turn.turn:
                 return self._deny_in_time(asked, turn, state, out, now_ms)
         elif parked is not None:
             settling = any(item[0].id == timer.turn for item in self._settles)

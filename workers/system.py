@@ -161,7 +161,12 @@ class ActorSystem:
             spec = self.registry.get(name)
             idle_ms = self._idle_ms if spec.session_idle_s is None else spec.session_idle_s * 1_000
             terms = self._terms_of[name] = Terms(
-                spec.name, spec.version, idle_ms, spec.on_expired == "fresh", spec.on_poison == "wait"
+                spec.name,
+                spec.version,
+                idle_ms,
+                spec.on_expired == "fresh",
+                spec.on_poison == "wait",
+                spec.on_suspended == "first",
             )
         return terms
 

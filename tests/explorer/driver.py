@@ -120,8 +120,8 @@ class Driver:
                     bench.slot = ""
                 case fx.Publish(turn, frame, _):
                     self._send(bench, turn, frame, out)
-                case fx.Request(_, call, _, _):
-                    bench.outbox.append(("request", call))
+                case fx.Request(turn, call, _, _):
+                    bench.outbox.append(("request", call, turn))
                 case fx.Republish(turn, _):
                     bench.repeats.append(turn)
                 case fx.Reply(ack, trigger):
@@ -221,7 +221,7 @@ class Driver:
         if kind == "frame":
             return bench.session.published(rest[0], self._now_ms)
         if kind == "request":
-            return bench.session.requested(rest[0], self._now_ms)
+            return bench.session.requested(rest[1], rest[0], self._now_ms)
         return bench.session.replied(rest[2], self._now_ms) if kind == "reply" else [fx.Acknowledge(rest[1])]
 
     def _loaded(self, bench: Bench, state: int) -> list[fx.Effect]:

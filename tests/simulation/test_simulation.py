@@ -103,9 +103,8 @@ def nothing_published_again() -> Any:
 def attempts_not_counted() -> Any:
     claim = Lifecycle._take_over
 
-    def uncounted(self: Lifecycle, state: Any, out: list[Any], now_ms: int) -> bool:
-        again = state if state.open is None else state._replace(open=state.open._replace(tries=0))
-        return claim(self, again, out, now_ms)
+    def uncounted(self: Lifecycle, turn: Any, state: Any, out: list[Any], now_ms: int) -> bool:
+        return claim(self, turn._replace(tries=0), state, out, now_ms)
 
     return patch.object(Lifecycle, "_take_over", uncounted)
 

@@ -96,7 +96,7 @@ class Desk:
         self.abandoned = 0
         self.shown = 0
         self.requests: list[tuple[str, str]] = []
-        self.unasked: list[str] = []
+        self.unasked: list[tuple[str, str]] = []
         self.decided: list[tuple[str, str]] = []
         self.to: dict[str, frozenset[str | None]] = {}
         self.questions: list[fx.Effect] = []
@@ -290,15 +290,15 @@ class Desk:
     def _request(self, turn: str, call: str) -> None:
         self.requests.append((turn, call))
         if self.auto:
-            self.do(self.session.requested(call, self.now_ms))
+            self.do(self.session.requested(turn, call, self.now_ms))
         else:
-            self.unasked.append(call)
+            self.unasked.append((turn, call))
 
     def acknowledge(self) -> None:
         """The broker acknowledges what was published."""
         calls, self.unasked = self.unasked, []
-        for call in calls:
-            self.do(self.session.requested(call, self.now_ms))
+        for turn, call in calls:
+            self.do(self.session.requested(turn, call, self.now_ms))
         turns, self.unacked = self.unacked, []
         for turn in turns:
             self.do(self.session.published(turn, self.now_ms))

@@ -11,7 +11,7 @@ from journal.state import OpenTurn, State
 from schemas.entries import Step, Suspend
 from schemas.frames import Usage
 from schemas.ids import split_key
-from schemas.receipt import Hops, Receipt, Waste
+from schemas.receipt import Hops, Receipt, Spending, Waste
 from workers.ledger.prices import NANOS, Prices
 from workers.ledger.tally import Tally
 from workers.result import Result
@@ -60,6 +60,13 @@ def told_by_steps(turn: OpenTurn, result: Result) -> None:
     """A turn that is not run again has used what its durable steps say."""
     tally = Tally.of(turn.steps)
     result.usage, result.model_calls, result.untold_calls = tally.usage, tally.calls, tally.untold
+
+
+def spent_by(turn: OpenTurn, prices: Prices) -> Spending:
+    """What the durable steps of a turn that is not over have spent."""
+    usage = Tally.of(turn.steps).usage
+    nanos, unpriced = cost_of(usage, prices, turn.began_ms)
+    return Spending(sum(it.input_tokens + it.output_tokens for it in usage), 0 if unpriced else nanos)
 
 
 def unfinished(key: str, state: State, turn: OpenTurn, *, now_ms: int, prices: Prices) -> Receipt:

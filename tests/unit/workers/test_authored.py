@@ -221,6 +221,7 @@ def test_a_class_cannot_run_in_a_process_of_its_own() -> None:
         ({"session_idle_s": 1.5}, "agent bad: session_idle_s is 1.5, give 1 or more"),
         ({"on_expired": "never"}, "agent bad: on_expired is 'never', want one of fresh, fail"),
         ({"on_poison": "panic"}, "agent bad: on_poison is 'panic', want one of skip, wait"),
+        ({"on_suspended": "last"}, "agent bad: on_suspended is 'last', want one of wait, first"),
         ({"options": "mood"}, "agent bad: options is 'mood', want names"),
         ({"options": [1]}, r"agent bad: options is \[1\], want names"),
         ({"fallbacks": ["m"]}, r"agent bad: fallbacks is \['m'\], want a tuple of models' names"),
