@@ -293,8 +293,8 @@ def the_question_is_not_asked_again() -> Any:
     waits = Lifecycle._wait_for_decision
 
     def silent(self: Lifecycle, turn: Any, asked: Any, state: Any, out: list[Any], now_ms: int) -> bool:
-        if self._requesting is None and not self.running and self._armed is None:
-            self._requested = asked.call
+        if not self._requesting and not self.running and self._armed is None:
+            self._requested |= {asked.call}
         return waits(self, turn, asked, state, out, now_ms)
 
     return patch.object(Lifecycle, "_wait_for_decision", silent)
@@ -324,6 +324,38 @@ def nothing_is_held_back_in_quarantine() -> Any:
     return patch.object(Lifecycle, "_wait_in_quarantine", begins)
 
 
+def a_resumed_turn_sees_what_ended_meanwhile() -> Any:
+    return patch("journal.fold._seeing", lambda now, state: now)
+
+
+def its_frame_goes_out_before_those_of_earlier_ends() -> Any:
+    def alone(self: Holdings, turn: str, out: list[Any], to: Any = None) -> None:
+        self._republish_one(turn, out, to)
+
+    return patch.object(Holdings, "_republish", alone)
+
+
+def what_waits_begins_before_what_was_decided_on() -> Any:
+    turn = Session._next_turn
+
+    def new(self: Session, state: Any, out: list[Any], now_ms: int) -> bool:
+        if state.aside and state.open is None and self.mail:
+            return self._next_new(state, out, now_ms)
+        return turn(self, state, out, now_ms)
+
+    return patch.object(Session, "_next_turn", new)
+
+
+def a_decision_on_what_stands_aside_is_marked_at_once() -> Any:
+    chain = Holdings._chain
+
+    def alone(self: Holdings, trigger: Any, state: Any, *rest: Any) -> None:
+        chain(self, trigger, state._replace(aside=()), *rest)
+
+    return patch.object(Holdings, "_chain", alone)
+
+
+_ASIDE = Scope(("T1 ask", "T2"), ("approve T1",), aside=True)
 _ZOMBIE = Scope(("T1",), faults={"rebalance": 1})
 _CRASH = Scope(("T1",), faults={"crash": 1})
 _DELETE = Scope(("T1",), ("delete",), faults={"rebalance": 1})
@@ -375,6 +407,18 @@ PLANTED = {
         Scope(("T1", "T2", "T3"), ("release T1 T3",), faults={"crash": 1}, tries=1, waits=True),
         "is completed after",
     ),
+    "S4": Planted(a_resumed_turn_sees_what_ended_meanwhile, _ASIDE, "sees another history than its first one"),
+    "S5": Planted(
+        its_frame_goes_out_before_those_of_earlier_ends,
+        Scope(("T1 ask", "T2"), faults={"crash": 1}, aside=True),
+        "goes out before that of T2",
+    ),
+    "S6": Planted(
+        what_waits_begins_before_what_was_decided_on,
+        Scope(("T1 ask", "T2", "T3"), aside=True, merge=False),
+        "begins before T1",
+    ),
+    "S7": Planted(a_decision_on_what_stands_aside_is_marked_at_once, _ASIDE, "is committed and T1 has no outcome"),
     "S1": Planted(no_slot_is_given_back, Scope(("T1",)), "a slot is held"),
     "S2": Planted(what_joined_is_forgotten_at_the_end, Scope(("T1", "T2 steer")), "nothing more happens"),
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from journal.fold import FoldError
-from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Settle
+from journal.state import State
+from schemas.entries import Claim, Close, ControlNote, Entry, Finish, Settle, Suspend
 from tests.explorer.scope import Scope
 from tests.explorer.store import FREED, Broken, Journal, Store
 from tests.explorer.world import CONTROL, TURNS, Ended, World
@@ -17,8 +18,8 @@ def written(world: World, scope: Scope, store: Store, journal: Journal) -> World
         store.read_on(store.read_on(store.empty, world.journal), journal)
     except FoldError as error:
         raise Broken(f"{what} of a loser is in the journal: {error}") from error
-    now = store.state(world.journal).open
-    if isinstance(entry, Settle) and now is not None and now.turn == entry.turn:
+    before = store.state(world.journal)
+    if isinstance(entry, Settle) and before.unended(entry.turn) is not None:
         raise Broken(f"{what}: it has begun and is open")
     said = scope.ops.get(entry.op_id or "")
     if said is not None and said.strange and said.kind == "cancel" and entry.k != "control":
@@ -29,6 +30,7 @@ def written(world: World, scope: Scope, store: Store, journal: Journal) -> World
     claim = entry.claim if isinstance(entry, Finish) else entry
     if isinstance(claim, Claim):
         _claimed(world, claim, scope)
+        _stood_aside(world, claim, before, store)
         opened = store.state(journal).opened
         if opened is None or opened.user != claim.user:
             raise Broken(f"{claim.turn} of a stranger is claimed")
@@ -61,13 +63,47 @@ def _one_more_outcome(world: World, scope: Scope, store: Store, ended: Ended) ->
         later = [
             it.turn
             for it in world.ended
-            if it.outcome == "completed" and scope.place(it.turn) > scope.place(ended.turn)
+            if it.outcome == "completed"
+            and scope.place(it.turn) > scope.place(ended.turn)
+            and not _let_go_first(world, store, ended.turn, it.turn)
         ]
         if scope.place(ended.turn) != scope.place_of(ended.turn) and _ran_out(world, store):
             later = []
         if later:
             raise Broken(f"{ended.turn} is completed after {later[0]}, which came later")
     return world._replace(ended=(*world.ended, ended))
+
+
+def _let_go_first(world: World, store: Store, turn: str, later: str) -> bool:
+    """Whether `turn` stood aside when `later` began: only then may it end after that one."""
+    stood = False
+    for row in world.journal:
+        entry = store.entries[row] if row != FREED else None
+        stood = stood or (isinstance(entry, Suspend) and entry.aside and entry.turn == turn)
+        claim = entry.claim if isinstance(entry, Finish) else entry
+        if isinstance(claim, Claim) and claim.turn == later:
+            return stood
+    return stood
+
+
+def _stood_aside(world: World, claim: Claim, before: State, store: Store) -> None:
+    """What was decided on is resumed before anything else begins, and every attempt sees what the first one saw."""
+    first = claim.attempt == 1
+    decided = next((turn.turn for turn in before.aside if turn.awaits is None), None)
+    if first and decided is not None and before.quarantine is None:
+        raise Broken(f"{claim.turn} begins before {decided}, which stands aside and was decided on")
+    now = store.state(world.journal).open
+    if first or now is None or FREED in world.journal:
+        return
+    for at, row in enumerate(world.journal, 1):
+        entry = store.entries[row]
+        begun = entry.claim if isinstance(entry, Finish) else entry
+        if isinstance(begun, Claim) and begun.turn == claim.turn:
+            saw = store.state(world.journal[:at]).history
+            sees = now.seen.history if now.seen is not None else store.state(world.journal).history
+            if [item.id for item in saw] != [item.id for item in sees]:
+                raise Broken(f"attempt {claim.attempt} of {claim.turn} sees another history than its first one")
+            return
 
 
 def _claimed(world: World, claim: Claim, scope: Scope) -> None:
@@ -105,8 +141,7 @@ def answered(world: World, scope: Scope, store: Store, op: str, state: str) -> N
         twice = [other for other, told in world.acks if told == "applied" and scope.decides(other) == scope.decides(op)]
         if any(other != op for other in twice):
             raise Broken(f"two decisions on one call of {turn} are answered applied")
-    now = store.state(world.journal).open
-    joined = now is not None and any(note.turn == turn for note in now.joined)
+    joined = any(note.turn == turn for now in store.state(world.journal).begun for note in now.joined)
     if kind == "cancel" and state in {"too_late", "applied"} and world.outcome(turn) is None and not joined:
         raise Broken(f"cancel {turn} is answered {state} and {turn} is not over")
     if kind in {"delete", "expire"}:
@@ -162,8 +197,13 @@ def _held(world: World, scope: Scope, store: Store, turn: str) -> bool:
     if now is not None and now.awaits is not None and now.awaits.call not in world.asked:
         return False
     known = {parked.turn for parked in state.parked}
-    if now is not None and now.held:
-        known.update((now.turn, *(note.turn for note in now.joined)))
+    for begun in state.begun:
+        if begun.held:
+            known.update((begun.turn, *(note.turn for note in begun.joined)))
+        awaits = begun.awaits if begun is not now and turn in (begun.turn, *begun.steering) else None
+        if awaits is not None:
+            timed = any(scope.timers[number] == (begun.turn, awaits.call) for number in world.timers)
+            return timed and awaits.call in world.asked
     return turn in known and any(scope.timers[number][1] for number in world.timers)
 
 
@@ -174,8 +214,8 @@ def settled(world: World, scope: Scope, store: Store) -> str:
     if (turns, control) != (records, world.said):
         return f"committed up to {turns} of {records} turns, {control} of {world.said} ops"
     state = store.state(world.journal)
-    if state.open is not None:
-        return f"{state.open.turn} is open"
+    if state.begun:
+        return f"{state.begun[0].turn} is open"
     missing = [ended.turn for ended in world.ended if ended.turn not in world.published]
     if missing:
         return f"the outcome of {missing[0]} is not published"

@@ -52,7 +52,7 @@ class Scope:
     sessions wait for it. `faults`: how many of each. `steps`: of each turn. `remembers`: how many ended turns a state
     remembers. `merge`: whether FINISH may carry the next CLAIM. `tries`: the limit of a worker. `deadline_s`: of each
     turn; `idle_s`: when a session expires; `fresh`: whether a turn opens an expired one anew. `queues`: whether a slot
-    is granted later, not at once.
+    is granted later, not at once. `aside`: whether later turns go first while one is suspended, `most_aside` at a time.
     """
 
     log: tuple[str, ...]
@@ -67,6 +67,8 @@ class Scope:
     fresh: bool = True
     queues: bool = False
     waits: bool = False
+    aside: bool = False
+    most_aside: int = 8
 
     def turn(self, offset: int) -> str:
         """The turn of the record at `offset`."""
@@ -177,7 +179,7 @@ class Scope:
 
     def rules(self, worker: int) -> Rules:
         """What holds for the sessions of a worker."""
-        terms = Terms("echo", "1", 1_000 * self.idle_s, self.fresh, self.waits)
+        terms = Terms("echo", "1", 1_000 * self.idle_s, self.fresh, self.waits, self.aside)
         return Rules(f"w{worker}", self.tries, lambda _: terms)
 
 

@@ -194,5 +194,6 @@ def explore(scope: Scope, limit: int = 1_000_000) -> Report:
 
 @contextmanager
 def _small_memory(scope: Scope) -> Iterator[None]:
-    with mock.patch("journal.fold.REMEMBERED_TURNS", scope.remembers):
+    most = mock.patch("workers.holdings.ASIDE_LIMIT", scope.most_aside)
+    with most, mock.patch("journal.fold.REMEMBERED_TURNS", scope.remembers):
         yield
