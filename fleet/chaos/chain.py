@@ -27,6 +27,7 @@ class Chain:
         self._most_tries = tries
         self._tries = 0
         self._steers: list[str] = []
+        self._aside: dict[str, tuple[int, list[str]]] = {}  # attempts that stand aside, and what was said to them
         self._progress = False
         self._version = 0
         self._opened = False
@@ -104,7 +105,9 @@ class Chain:
             self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: CLAIM in a session that is not open")
         elif self._owner and (user := body.get("user", self._owner)) != self._owner:
             self._found(Kind.STRANGER, turn, f"version {row.v}: CLAIM of {user} in a session of {self._owner}")
-        if self._turn != turn:
+        if turn in self._aside and self._turn is None:
+            self._steers = self._resumed(row, turn, attempt)
+        elif self._turn != turn:
             self._begin(row, turn, fate)
             self.life.begin(row.v, body)
             self._tries, self._steers = 1, []
@@ -118,6 +121,16 @@ class Chain:
         fate.waits = False
         if fate.began is None:
             fate.began, fate.claimed_at, fate.user = row.v, body["position"][2], body["user"]
+
+    def _resumed(self, row: Row, turn: str, attempt: int) -> list[str]:
+        """It stood aside until now; what was said to it."""
+        before, steers = self._aside.pop(turn)
+        if attempt <= before:
+            self._found(
+                Kind.LOSER_WROTE, turn, f"version {row.v}: CLAIM of attempt {attempt} after {before} stood aside"
+            )
+        self._tries = 1
+        return steers
 
     def _begin(self, row: Row, turn: str, fate: Fate) -> None:
         """Another turn than the one before."""
@@ -165,6 +178,9 @@ class Chain:
             fate = self.fate(body["turn"])
             fate.waits = fate.released = True
             self._progress = True
+            if body.get("aside"):
+                self._aside[body["turn"]] = (body["attempt"], self._steers)
+                self._turn, self._steers = None, []
 
     def _control(self, row: Row, body: Body) -> None:
         if row.turn is not None:  # it steers: joined to the open turn, its record waits for that one
@@ -182,20 +198,24 @@ class Chain:
 
     def _settle(self, row: Row, body: Body) -> None:
         turn = body["turn"]
-        if self._turn == turn:
+        if turn == self._turn or turn in self._aside:
             self._found(Kind.STRAY_ENTRY, turn, f"version {row.v}: SETTLE of a turn that runs")
         self.fate(turn).user = body["user"]
         self._end(Outcome(row.v, body["outcome"], _nth(row.frames, 0)), turn)
 
     def _finish(self, row: Row, body: Body) -> None:
         turn, kept = body["turn"], body.get("history", ())
-        open_here = self._running(row, body, by_owner=body["outcome"] == "completed")
+        stood = self._aside.pop(turn, None) if self._turn != turn else None
+        if stood is not None and stood[0] == body["attempt"]:
+            open_here, heard = True, stood[1]
+        else:
+            open_here, heard = self._running(row, body, by_owner=body["outcome"] == "completed"), self._steers
         rolled_back = body.get("rollback", False)
         outcome = Outcome(row.v, body["outcome"], _nth(row.frames, 0), None if rolled_back else kept, True)
         if open_here and not rolled_back:
-            self._heard(row, turn, kept)
+            self._heard(row, turn, kept, heard)
         if open_here:
-            self.life.end(row.v, kept, rolled_back=rolled_back)
+            self.life.end(row.v, turn, kept, rolled_back=rolled_back)
         if open_here or self.fate(turn).outcomes:
             self._end(outcome, turn)
         for n, joined in enumerate(body.get("joined", ()), 1):
@@ -205,10 +225,10 @@ class Chain:
         if "claim" in body:
             self._claim(row, body["claim"])
 
-    def _heard(self, row: Row, turn: str, kept: Sequence[Body]) -> None:
+    def _heard(self, row: Row, turn: str, kept: Sequence[Body], steers: Sequence[str]) -> None:
         """What was said to the running turn joins the history with it, whether the agent heard it or not."""
-        there = {item["id"] for item in kept} if self._steers else set()
-        for said in self._steers:
+        there = {item["id"] for item in kept} if steers else set()
+        for said in steers:
             if said not in there:
                 text = f"version {row.v}: {said} was said to the turn while it ran, the history does not keep it"
                 self._found(Kind.STEER_LOST, turn, text)
@@ -222,6 +242,7 @@ class Chain:
                 self._found(Kind.NO_TERMINAL, turn, f"version {row.v}: CLOSE leaves it without an outcome")
                 fate.gone = True
         self._opened, self._turn, self._blind = False, None, False
+        self._aside.clear()
         self.life = Life(row.v, kept=self.life.kept)
 
     def _end(self, outcome: Outcome, turn: str) -> None:

@@ -22,7 +22,7 @@ class Life:
         self._began: list[int] = []
         self._said: list[tuple[int, Said]] = []
         self._parked: dict[str, Body] = {}
-        self._open: Said | None = None
+        self._open: dict[str, Said] = {}
 
     def park(self, body: Body) -> None:
         """A turn waits, with its input."""
@@ -39,16 +39,20 @@ class Life:
             self._said.extend((v, (f"{turn}~h{n}", item["role"], item["text"])) for n, item in brought)
         self._began.append(v)
         parts = given.get("parts", ())
-        self._open = (f"{turn}~0", "user", given.get("text", "") + "".join(part.get("text", "") for part in parts))
+        self._open[turn] = (
+            f"{turn}~0",
+            "user",
+            given.get("text", "") + "".join(part.get("text", "") for part in parts),
+        )
 
-    def end(self, v: int, kept: Sequence[Body], *, rolled_back: bool) -> None:
-        """The open turn's FINISH."""
+    def end(self, v: int, turn: str, kept: Sequence[Body], *, rolled_back: bool) -> None:
+        """The FINISH of a turn that had begun."""
         if not self.kept:
             return
-        if self._open is not None and not rolled_back:
-            self._said.append((v, self._open))
+        asked = self._open.pop(turn, None)
+        if asked is not None and not rolled_back:
+            self._said.append((v, asked))
         self._said.extend((v, said(item)) for item in kept)
-        self._open = None
 
     def compare(self, saved: Saved, last: int, found: Found, *, settled: bool) -> None:
         """A snapshot against the journal. One of before the last CLOSE is about to go; once the load is over it must be

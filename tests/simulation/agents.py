@@ -29,6 +29,8 @@ class Watch(Protocol):
 
     def called(self, turn: str, tool: str, key: str) -> None: ...
 
+    def saw(self, turn: str, what: str) -> None: ...
+
 
 class Steps:
     """Up to four steps whose results are never the same twice; the answer is made of them alone. Of those that kill
@@ -141,6 +143,16 @@ class Asks(_Works):
         return Reply("".join(said))
 
 
+class Yields(Asks):
+    """The same; later turns are answered while one waits. Every attempt must see what the first one saw."""
+
+    async def run(self, turn: AgentTurn, ctx: Context) -> Reply:
+        if ctx.kept.get("last") != turn.id:  # else it is run again, with what its user said meanwhile
+            self._watch.saw(turn.id, f"{[item.id for item in ctx.history]}, kept {dict(ctx.kept)}")
+        ctx.keep("last", turn.id)
+        return await super().run(turn, ctx)
+
+
 class Forks(_Works):
     """A step, then three branches at once of up to two steps, one of them in a branch of its own; it writes
     down the session's turns in what the session keeps. The answer is made of all results, by branch."""
@@ -176,14 +188,26 @@ def number_of(turn: str) -> int:
     return int(turn.removeprefix(REDRIVEN), 16) if turn.startswith(REDRIVEN) else int(turn[1:])
 
 
-def spec_of(name: str, agent: Agent, on_poison: Literal["skip", "wait"] = "skip") -> AgentSpec:
+def spec_of(
+    name: str,
+    agent: Agent,
+    on_poison: Literal["skip", "wait"] = "skip",
+    on_suspended: Literal["wait", "first"] = "wait",
+) -> AgentSpec:
     """How it is registered."""
 
     async def build(_spec: AgentSpec, _session: SessionInfo) -> Agent:
         await asyncio.sleep(0.001)
         return agent
 
-    return AgentSpec(name=name, version="1", build=build, description="Results of its own", on_poison=on_poison)
+    return AgentSpec(
+        name=name,
+        version="1",
+        build=build,
+        description="Results of its own",
+        on_poison=on_poison,
+        on_suspended=on_suspended,
+    )
 
 
 def answers(chances: random.Random) -> Callable[[ModelRequest], Script]:

@@ -5,6 +5,7 @@ Each check yields a sentence for every promise that it finds broken. `passed` is
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
@@ -296,7 +297,8 @@ def _tools(session: str, rows: list[Written], ledger: Ledger) -> Iterator[str]:
 def _history(session: str, rows: list[Written], state: State, ledger: Ledger) -> Iterator[str]:
     """The stored conversation is what was said and answered, each turn once."""
     said: list[tuple[str, str, str, list[str]]] = []
-    joined: list[str] = []
+    joined: dict[str, list[str]] = defaultdict(list)
+    now = ""
     late: dict[str, str] = {}  # a CLAIM under way may land when its topic, and the record with it, is gone
     for _, entry in rows:
         claim = entry.claim if isinstance(entry, Finish) else entry
@@ -306,14 +308,16 @@ def _history(session: str, rows: list[Written], state: State, ledger: Ledger) ->
             said.clear()
             joined.clear()
         if isinstance(entry, ControlNote) and entry.kind == "steer":
-            joined.append(entry.input.text if entry.input is not None else str(entry.value))
+            joined[now].append(entry.input.text if entry.input is not None else str(entry.value))
         if isinstance(entry, Finish):
             if not entry.rollback:
                 frame = orjson.loads(ledger.over[session, entry.turn])
                 asked = ledger.lives.accepted(session, entry.turn)
                 text = asked.text if asked is not None else late.get(entry.turn, "")
-                said.append((entry.turn, text, frame.get("text", ""), sorted(joined)))
-            joined.clear()
+                said.append((entry.turn, text, frame.get("text", ""), sorted(joined[entry.turn])))
+            joined.pop(entry.turn, None)
+        if isinstance(claim, Claim):
+            now = claim.turn
     kept = [_told(turn, list(items)) for turn, items in groupby(state.history, key=lambda item: item.turn)]
     if kept != said:
         yield f"{session}: the history holds {kept[-4:]}, said was {said[-4:]}"

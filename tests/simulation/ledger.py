@@ -55,6 +55,7 @@ class Ledger:
         self.runs: dict[str, int] = {}
         self.calls: dict[tuple[str, str], list[str]] = {}
         self.work: dict[str, int] = {}
+        self.seen: dict[str, str] = {}
         self.broken: list[str] = []
 
     def note(self, what: str) -> None:
@@ -159,6 +160,12 @@ class Ledger:
         """An attempt of a turn began to run."""
         self.runs[turn] = self.runs.get(turn, 0) + 1
         self.note(f"runs {turn}")
+
+    def saw(self, turn: str, what: str) -> None:
+        """What an attempt began with: the first one's is that of all."""
+        first = self.seen.setdefault(turn, what)
+        if first != what:
+            self.fail(f"{turn}: an attempt saw {what}, the first one saw {first}")
 
     def worked(self, turn: str) -> None:
         """A step of this turn is done, whatever becomes of it."""

@@ -49,6 +49,10 @@ def plan_of(seed: int, turns: int) -> Plan:
     for name, agent in plan.sessions.items():
         if more.random() < 0.3:
             plan.sessions[name] = "guards" if agent == "steps" else "asks"
+    yields = random.Random(f"yields {seed}")
+    for name, agent in plan.sessions.items():
+        if agent == "asks" and yields.random() < 0.5:
+            plan.sessions[name] = "yields"
     forks = random.Random(f"forks {seed}")
     for name, agent in plan.sessions.items():
         if agent == "echo" and forks.random() < 0.5:
@@ -80,7 +84,7 @@ def _turn(plan: Plan, chances: random.Random, turn: str, session: str) -> None:
         cancel = {"op": f"c-{turn}", "kind": "cancel", "turn": turn, "user": session}
         plan.cancels[f"c-{turn}"] = (session, turn)
         copies(plan, chances, late_s, "agent.control", session, cancel)
-    if agent == "asks" and asks(turn):
+    if agent in {"asks", "yields"} and asks(turn):
         _decide(plan, random.Random(f"decides {at_s} {turn}"), at_s, turn, session)
     if chances.random() < 0.06:
         late_s = at_s + chances.choice((0.02, 0.1, 0.5, 2.0)) * chances.random()

@@ -18,7 +18,7 @@ from journal.memory import MemoryStore
 from journal.memory_parts import MemoryTimers
 from journal.port import Store, StoreUnavailable
 from schemas.settings import ModelSettings, SessionSettings, WorkerSettings
-from tests.simulation.agents import Asks, Forks, Pays, Steps, answers, spec_of
+from tests.simulation.agents import Asks, Forks, Pays, Steps, Yields, answers, spec_of
 from tests.simulation.faulty import FaultyConsumer, FaultyJournal, FaultyPublisher, FaultyStore, gate_of
 from tests.simulation.ledger import CONTROL, TURNS, Ledger, WatchedCluster, WatchedGroup, WatchedJournal
 from tests.simulation.lobby import Lobby
@@ -132,6 +132,7 @@ class World:
         pays = Pays(chances, self.ledger)
         specs = [spec_of("steps", agent), spec_of("guards", agent, "wait"), spec_of("pays", pays)]
         specs += [spec_of("asks", Asks(chances, self.ledger)), spec_of("forks", Forks(chances, self.ledger))]
+        specs += [spec_of("yields", Yields(chances, self.ledger), on_suspended="first")]
         registry.add(specs, "the simulation")
         journal = FaultyJournal(self.journal, loop, weather, lambda why: self.kill(member, f"after {why}"))
         store = FaultyStore(self.store, journal)
