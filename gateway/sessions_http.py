@@ -113,8 +113,8 @@ async def _acknowledged(gateway: Gateway, session: str, control: Control) -> str
 
 
 def view(session: str, state: State, idle_ms: int) -> dict[str, Any]:
-    """A session as people see it. `state`: idle, running or suspended; `turn`: the one that is open, else the first that
-    stands aside. Raises Refusal: it is not there, also where a turn for it was accepted that has not begun."""
+    """A session as people see it. `state`: idle, running or suspended; `turn`: the one that is open, else the first
+    that stands aside. Raises Refusal: it is not there, also where a turn for it was accepted that has not begun."""
     opened, now = state.opened, next(iter(state.begun), None)
     if opened is None:
         raise Refusal(Code.NOT_FOUND, "there is no such session")

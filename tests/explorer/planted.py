@@ -294,7 +294,7 @@ def the_question_is_not_asked_again() -> Any:
 
     def silent(self: Lifecycle, turn: Any, asked: Any, state: Any, out: list[Any], now_ms: int) -> bool:
         if not self._requesting and not self.running and self._armed is None:
-            self._requested |= {asked.call}
+            self._requested |= {(turn.turn, asked.call)}
         return waits(self, turn, asked, state, out, now_ms)
 
     return patch.object(Lifecycle, "_wait_for_decision", silent)

@@ -148,6 +148,14 @@ def test_a_later_turn_that_is_suspended_stands_aside_too_and_each_has_its_decisi
     assert list(desk.outcomes()) == ["t2", "t1"]
 
 
+def test_two_turns_that_ask_about_calls_of_one_name_are_both_asked_about() -> None:
+    desk = desk_of("t2")
+    desk.suspend("c")
+    assert desk.requests == [("t1", "c"), ("t2", "c")]
+    desk.control(approve("t2"))
+    assert desk.started[-1] == ("t2", 2)
+
+
 def test_as_much_stands_aside_as_may_and_the_rest_waits() -> None:
     desk = desk_of()
     for number in range(2, ASIDE_LIMIT + 1):

@@ -74,6 +74,15 @@ def test_a_decision_brings_the_turn_back_and_is_marked_when_the_turn_is_over(all
     assert desk.session.idle
 
 
+def test_a_later_turn_that_asks_about_a_call_of_the_same_name_is_asked_about_too() -> None:
+    desk = suspended()
+    desk.control(approve())
+    desk.finish()
+    desk.turn("t2")
+    desk.suspend("c")
+    assert desk.requests == [("t1", "c"), ("t2", "c")]
+
+
 def test_what_the_user_decides_with_it_is_in_the_journal() -> None:
     desk = suspended()
     desk.control(ApproveControl(op="a", turn="t1", call="c", decision="allow", user="u", arguments={"x": 1}, note="n"))
