@@ -85,7 +85,7 @@ class Reader:
         seen = self._seen.get(key, ORIGIN)
         if event.position <= seen:
             return
-        if skips(seen, event) or (seen <= _ACCEPTED and event.position > _ACCEPTED and not is_first(event)):
+        if _follows_on_nothing(seen, event):
             self._blind.add(key)
         if self._blind and key in self._blind:
             if event.is_delta:
@@ -104,3 +104,10 @@ class Reader:
             del self._seen[oldest]
             self._blind.discard(oldest)
         self._seen[key] = position
+
+
+def _follows_on_nothing(seen: Position, event: Event) -> bool:
+    """Whether frames came before this one that nobody here has."""
+    if seen[1] < 0 < seen[0]:  # it has what was said before that attempt's first frame
+        return event.position != (seen[0], 0)
+    return skips(seen, event) or (seen <= _ACCEPTED and event.position > _ACCEPTED and not is_first(event))

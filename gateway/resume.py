@@ -170,7 +170,8 @@ def _running(log: TurnLog | None, facts: TurnFacts, after: Position | None) -> R
         return Resumed(verdict, facts.turn, _state(live, facts), live.last, live.step, text)
     position = live.last if live is not None else (facts.attempt, -1)
     state = _state(live, facts) if live is not None else facts.state
-    return Resumed(verdict, facts.turn, state, position, facts.step, facts.text, blind=True)
+    blind = live is not None or bool(facts.text)  # else nothing is said, and all of the attempt is still to come
+    return Resumed(verdict, facts.turn, state, position, facts.step, facts.text, blind=blind)
 
 
 def _asking(log: TurnLog | None, facts: TurnFacts, verdict: Verdict, after: Position | None) -> Resumed | None:

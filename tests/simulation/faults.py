@@ -14,6 +14,11 @@ NEW_TOPICS = 0.25
 """In so many seeds they are made anew."""
 
 
+def makes_topics_anew(seed: int) -> bool:
+    """Whether this one does."""
+    return random.Random(f"anew {seed}").random() < NEW_TOPICS
+
+
 class Faults:
     """`schedule` puts `count` faults into the span of the load."""
 
@@ -31,8 +36,8 @@ class Faults:
 
     def schedule_new_topics(self) -> None:
         """In some seeds, once: `agent.turns`, mostly `agent.control` as well. Their commits go too, as in Kafka."""
-        chances = random.Random(f"anew {self._seed}")
-        if chances.random() < NEW_TOPICS:
+        if makes_topics_anew(self._seed):
+            chances = random.Random(f"anew, when {self._seed}")
             at_s = chances.uniform(0.3, 0.8) * self._world.plan.span_s
             streams = ("agent.turns", "agent.control") if chances.random() < 0.7 else ("agent.turns",)
             self._world.loop.call_later(at_s, self._make_anew, streams, context=EMPTY)

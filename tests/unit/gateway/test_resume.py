@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -119,7 +120,28 @@ def test_a_turn_that_nobody_knows_yet(after: Position | None, verdict: str) -> N
 def test_a_log_that_only_heard_of_the_publish_does_not_claim_to_know_a_running_turn() -> None:
     resumed = resume_turn(log_of(accepted()), RUNNING, (1, 5))
 
-    assert (resumed.verdict, resumed.blind) == ("partial", True)
+    assert (resumed.verdict, resumed.position, resumed.text) == ("partial", (1, -1), "")
+    assert resume_turn(log_of(accepted()), replace(RUNNING, text="ab"), (1, 5)).blind
+
+
+@pytest.mark.parametrize(
+    ("follows", "passed"),
+    [
+        ([started(), delta(1, "a")], ["started", "delta"]),
+        ([delta(3, "c"), delta(4, "d")], []),
+        ([started(1, attempt=2), delta(2, "c", attempt=2)], ["started"]),
+    ],
+)
+def test_deltas_follow_a_place_before_the_first_frame_only_where_that_frame_comes(
+    follows: list[Event], passed: list[str]
+) -> None:
+    """Else whoever comes back with the place of a later frame has a hole: deltas before it were withheld."""
+    resumed, seen = resume_turn(None, RUNNING, None), list[Event]()
+    reader = Reader("default", "ann", seen.append)
+    reader.start_at("s", "t", resumed.position, blind=resumed.blind)
+    for event in follows:
+        reader.offer(event)
+    assert [event.type for event in seen] == passed
 
 
 def test_whoever_has_nothing_catches_up() -> None:
