@@ -131,7 +131,7 @@ class Actor(Mailbox):
         if now_ms - self.listed_ms > self._system.relist_ms or isinstance(entry, Close):
             self._list(now_ms)
         self._tell(orders)
-        if self._system.slots.alone == self.key and isinstance(entry, Step | Finish):
+        if isinstance(entry, Step | Finish):
             self._system.slots.eased(self.key)
         if isinstance(entry, Finish) and entry.claim is None:
             self._snapshot()

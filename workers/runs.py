@@ -27,6 +27,7 @@ from workers.line import Line
 from workers.partition import Partition
 from workers.questions import Questions
 from workers.result import Result
+from workers.slots import Standing
 
 if TYPE_CHECKING:
     from workers.system import ActorSystem
@@ -61,13 +62,15 @@ class Runs(Questions):
         """Seeker: wait until a model takes calls again."""
         return self._system.gate is not None and self._system.gate.holds(self.session)
 
-    def last_try(self) -> bool:
-        """Seeker: whether the open turn ended a process with every try but one."""
+    def standing(self) -> Standing:
+        """Seeker: how many processes ended with the open turn."""
         state, limit = self.session.state, self._system.rules.tries
         turn = state.open if state is not None else None
-        if turn is None or turn.progress or not 1 < turn.tries == limit - 1:
-            return False
-        return self.session.running is None and turn.deadline_ms > self._system.clock_ms()
+        if turn is None or turn.progress or not 0 < turn.tries < limit:
+            return Standing.CLEAR
+        if self.session.running is not None or turn.deadline_ms <= self._system.clock_ms():
+            return Standing.CLEAR
+        return Standing.LAST_TRY if 1 < turn.tries == limit - 1 else Standing.SUSPECT
 
     async def append(self, entry: Step | Intent | Suspend) -> None:
         """TurnLink: returns once the entry is durable. Raises TurnLost: also where another attempt, or another turn, is

@@ -21,6 +21,8 @@ class Room:
 
     def __init__(self, *, stepping: bool) -> None:
         self.inside = self.most = 0
+        self.beside: set[frozenset[str]] = set()
+        self.here: list[str] = []
         self.open = asyncio.Event()
         room = self
 
@@ -28,26 +30,33 @@ class Room:
         async def run(turn: AgentTurn, ctx: Context) -> str:
             room.inside += 1
             room.most = max(room.most, room.inside)
+            room.here.append(turn.id)
+            room.beside.add(frozenset(room.here))
             if stepping:
                 await ctx.step("one", lambda: 1)
                 await room.open.wait()
             else:
                 await asyncio.sleep(0.01)
             room.inside -= 1
+            room.here.remove(turn.id)
             return "done"
 
         self.spec = run
 
 
-async def tried_before(fleet: MemoryFleet, tries: int, sessions: int = 6) -> None:
+async def tried_before(fleet: MemoryFleet, tries: int, sessions: int = 6, *, turn: str = "t1") -> None:
     """Turns in the log whose journal holds so many claims of workers that died."""
-    for number in range(sessions):
-        fleet.turn(f"s{number}", turn="t1")
+    before = len(fleet.records(TURNS))
+    keys = [f"s{number}" for number in range(before, before + sessions)]
+    for key in keys:
+        fleet.turn(key, turn=turn)
     for record in fleet.records(TURNS):
+        if record.key.decode() not in keys:
+            continue
         await claimed(fleet.store, record, agent="room")
         for attempt in range(2, tries + 1):
             entry = Claim(
-                at_ms=record.timestamp, turn="t1", attempt=attempt, tries=attempt, worker="dead", user="anonymous",
+                at_ms=record.timestamp, turn=turn, attempt=attempt, tries=attempt, worker="dead", user="anonymous",
                 position=Position(TURNS, record.partition, record.offset, record.timestamp),
                 digest="d", deadline_ms=record.timestamp + 600_000,
             )  # fmt: skip
@@ -64,6 +73,18 @@ async def test_last_tries_are_made_one_at_a_time_and_others_side_by_side(tries: 
         assert {frame["type"] for frames in fleet.terminals().values() for frame in frames} == {"completed"}
         assert room.most == most
         assert (worker.system.slots.alone, worker.system.slots.held) == (None, 0)
+
+
+async def test_a_last_try_runs_beside_no_turn_with_which_a_process_ended() -> None:
+    room = Room(stepping=False)
+    async with MemoryFleet(room.spec, default="room") as fleet:
+        await tried_before(fleet, 1, 5, turn="suspect")
+        await tried_before(fleet, 2, 2, turn="last")
+        await tried_before(fleet, 1, 5, turn="suspect")
+        await fleet.worker()
+        await fleet.until(lambda: len(fleet.terminals()) == 12)
+        assert {frame["type"] for frames in fleet.terminals().values() for frame in frames} == {"completed"}
+    assert room.beside == {frozenset({"last"}), frozenset({"suspect"})}
 
 
 async def test_a_turn_that_came_on_by_a_step_makes_way_for_the_next_last_try() -> None:
