@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.support.memory_fleet import MemoryFleet
@@ -188,9 +189,10 @@ async def test_the_turn_ends_typed_once_and_session_neighbours_and_worker_go_on(
         assert ends.pop("s1~t1") == [outcome]
         assert set(map(tuple, ends.values())) == {(COMPLETED,)}
         await fleet.until(fleet.committed_everything)
-        rows = [fleet.store.log.rows[key].kind for key in sorted(fleet.store.log.rows) if key[0] == "default/s1"]
-        assert rows.count("finish") == 2
-        assert "step" not in rows
+        rows = [fleet.store.log.rows[key] for key in sorted(fleet.store.log.rows) if key[0] == "default/s1"]
+        assert [row.kind for row in rows].count("finish") == 2
+        steps = [orjson.loads(row.body or b"{}") for row in rows if row.kind == "step"]
+        assert [step["error"]["code"] for step in steps] == ["too_large"] * (deed is makes_a_step_of_ten_megabytes)
         assert not worker.stopping.is_set()
         assert worker.system.slots.free == 4
         assert all(len(frame.get("text", "")) < 500_000 for frame in fleet.frames())

@@ -105,11 +105,20 @@ class McpServer:
         """Fetch the list if it is time to."""
         if not self._is_time(session):
             return
+        if self._last is None and await self._told_meanwhile():
+            return
         known = self._known.setdefault(self._key(session), _Known())
         if known.fetching is None:
             known.fetching = asyncio.create_task(self._look(session, known), name=f"mcp list {self.name}")
         wait_s = _LIST_WAIT_S if self._last is not None or self._tried else self.config.open_timeout_s
         await asyncio.wait((known.fetching,), timeout=wait_s)
+
+    async def _told_meanwhile(self) -> bool:
+        """Whether another first look that is under way brings a list; there may be no connection to spare."""
+        looks = [known.fetching for known in self._known.values() if known.fetching is not None]
+        if looks:
+            await asyncio.wait(looks, timeout=self.config.open_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return self._last is not None
 
     def _is_time(self, session: SessionInfo) -> bool:
         if self._last is None:
