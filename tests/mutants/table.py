@@ -32,6 +32,7 @@ from workers.system import ActorSystem
 
 Plant = Callable[[], AbstractContextManager[Any]]
 _SEEDS = "tests/simulation/test_simulation.py::test_a_planted_bug_is_found"
+_ANEW = "tests/simulation/test_simulation.py::test_a_planted_bug_of_new_topics_is_found[new_topic_not_noticed]"
 _FRONT = "tests/simulation/test_simulation.py::test_a_planted_bug_of_the_gateway_is_found"
 _SCOPES = "tests/explorer/test_explorer.py::test_a_planted_bug_is_found_by_a_short_trace_that_can_be_replayed"
 _HISTORY = "tests/simulation/test_history_checker.py::test_a_planted_bug_is_found_in_topics_and_store"
@@ -131,7 +132,7 @@ ALL = (
     Mutant("P4", "no proof of membership (B7)", f"{_SCOPES}[B7]"),
     Mutant("P4", "frame published by a loser (B5b)", f"{_SCOPES}[B5b]"),
     Mutant("P5", "turn identity ignored", f"{_SEEDS}[identity_ignored]"),
-    Mutant("P5", "a topic that was made anew is not noticed", f"{_SEEDS}[new_topic_not_noticed]"),
+    Mutant("P5", "a topic that was made anew is not noticed", _ANEW),
     Mutant("P5", "other content taken for a copy", f"{_SEEDS}[conflict_taken_for_a_copy]"),
     Mutant("P5", "a known turn taken for a collision (J9)", f"{_SCOPES}[J9]"),
     Mutant("P6", "intents ignored", f"{_SEEDS}[intents_ignored]"),
