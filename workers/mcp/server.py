@@ -105,20 +105,20 @@ class McpServer:
         """Fetch the list if it is time to."""
         if not self._is_time(session):
             return
-        if self._last is None and await self._told_meanwhile():
-            return
+        wait_s = _LIST_WAIT_S if self._last is not None or self._tried else self.config.open_timeout_s
+        await asyncio.wait(self._looks(session), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+
+    def _looks(self, session: SessionInfo) -> list[asyncio.Task[None]]:
+        """Those that bring a list: while there is none, another session's too; there may be no connection to spare."""
+        if self._last is None and (under_way := self._under_way()):
+            return under_way
         known = self._known.setdefault(self._key(session), _Known())
         if known.fetching is None:
             known.fetching = asyncio.create_task(self._look(session, known), name=f"mcp list {self.name}")
-        wait_s = _LIST_WAIT_S if self._last is not None or self._tried else self.config.open_timeout_s
-        await asyncio.wait((known.fetching,), timeout=wait_s)
+        return [known.fetching]
 
-    async def _told_meanwhile(self) -> bool:
-        """Whether another first look that is under way brings a list; there may be no connection to spare."""
-        looks = [known.fetching for known in self._known.values() if known.fetching is not None]
-        if looks:
-            await asyncio.wait(looks, timeout=self.config.open_timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        return self._last is not None
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [known.fetching for known in self._known.values() if known.fetching is not None]
 
     def _is_time(self, session: SessionInfo) -> bool:
         if self._last is None:
@@ -270,7 +270,7 @@ class McpServer:
 
     async def close(self) -> None:
         """All connections, and what they run."""
-        fetching = [known.fetching for known in self._known.values() if known.fetching is not None]
+        fetching = self._under_way()
         for task in fetching:
             task.cancel()
         if fetching:
